@@ -1,0 +1,5 @@
+package asm
+
+import "syscall"
+
+const sysArchPrctl = syscall.SYS_ARCH_PRCTL

@@ -1,0 +1,90 @@
+// Thread pointer, g, spin hint and cycle counter for linux/amd64.
+//
+// What stands at the thread pointer (FS base), by who made the thread:
+//
+//	          0(FS)       8(FS)      the g slot
+//	ours      TCB.Self    Magic      below FS, where the linker put it
+//	Go        m.tls[1]    m.tls[2]   m.tls[0] = -8(FS)
+//	C library self        dtv        below FS, where the linker put it
+
+#include "go_asm.h"
+#include "textflag.h"
+
+#define archSetFS 0x1002
+#define archGetFS 0x1003
+
+// func Current() *TCB
+//
+// Needs no g. Every thread of a Go program has its FS base set, so 8(FS) can be read.
+TEXT ·Current(SB), NOSPLIT, $0-8
+	MOVQ $const_Magic, AX
+	XORL CX, CX
+	CMPQ AX, 8(FS)
+	JNE other
+	MOVQ 0(FS), CX
+
+other:
+	MOVQ CX, ret+0(FP)
+	RET
+
+// func ThreadPointer() uintptr
+//
+// By arch_prctl: RDFSBASE needs a CPU and a kernel that allow it.
+TEXT ·ThreadPointer(SB), NOSPLIT, $8-8
+	MOVQ $const_sysArchPrctl, AX
+	MOVQ $archGetFS, DI
+	LEAQ fs-8(SP), SI
+	SYSCALL
+	MOVQ fs-8(SP), AX
+	MOVQ AX, ret+0(FP)
+	RET
+
+// func SetThreadPointer(tp uintptr) (errno uintptr)
+TEXT ·SetThreadPointer(SB), NOSPLIT, $0-16
+	MOVQ $const_sysArchPrctl, AX
+	MOVQ $archSetFS, DI
+	MOVQ tp+0(FP), SI
+	SYSCALL
+	NEGQ AX
+	MOVQ AX, errno+8(FP)
+	RET
+
+// func Getg() uintptr
+TEXT ·Getg(SB), NOSPLIT, $0-8
+	MOVQ TLS, CX
+	MOVQ 0(CX)(TLS*1), AX
+	MOVQ AX, ret+0(FP)
+	RET
+
+// func getgReg() uintptr
+//
+// The ABI0 wrapper that Go calls this through leaves R14 as it was.
+TEXT ·getgReg(SB), NOSPLIT, $0-8
+	MOVQ R14, ret+0(FP)
+	RET
+
+// func TLSOffset() int
+//
+// The address of the slot, less the thread pointer.
+TEXT ·TLSOffset(SB), NOSPLIT, $8-8
+	MOVQ $const_sysArchPrctl, AX
+	MOVQ $archGetFS, DI
+	LEAQ fs-8(SP), SI
+	SYSCALL
+	MOVQ TLS, CX
+	LEAQ 0(CX)(TLS*1), AX
+	MOVQ AX, ret+0(FP)
+	RET
+
+// func Relax()
+TEXT ·Relax(SB), NOSPLIT, $0-0
+	PAUSE
+	RET
+
+// func Cycles() uint64
+TEXT ·Cycles(SB), NOSPLIT, $0-8
+	RDTSC
+	SHLQ $32, DX
+	ORQ DX, AX
+	MOVQ AX, ret+0(FP)
+	RET

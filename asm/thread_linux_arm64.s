@@ -1,0 +1,71 @@
+// Thread pointer, g, spin hint and cycle counter for linux/arm64; see the
+// amd64 file.
+//
+// What stands at the thread pointer (TPIDR_EL0), by who made the thread:
+//
+//	          0(TP)       8(TP)
+//	ours      TCB.Self    Magic
+//	Go        TP is zero, unless a C library is linked
+//	C library dtv         private
+
+#include "go_asm.h"
+#include "textflag.h"
+
+// func Current() *TCB
+TEXT ·Current(SB), NOSPLIT, $0-8
+	MRS TPIDR_EL0, R0
+	CBZ R0, other
+	MOVD 8(R0), R1
+	MOVD $const_Magic, R2
+	CMP R1, R2
+	BNE other
+	MOVD 0(R0), R0
+	MOVD R0, ret+0(FP)
+	RET
+
+other:
+	MOVD ZR, ret+0(FP)
+	RET
+
+// func ThreadPointer() uintptr
+TEXT ·ThreadPointer(SB), NOSPLIT, $0-8
+	MRS TPIDR_EL0, R0
+	MOVD R0, ret+0(FP)
+	RET
+
+// func SetThreadPointer(tp uintptr) (errno uintptr)
+//
+// The register is writable from user space; there is no error.
+TEXT ·SetThreadPointer(SB), NOSPLIT, $0-16
+	MOVD tp+0(FP), R0
+	MSR R0, TPIDR_EL0
+	MOVD ZR, errno+8(FP)
+	RET
+
+// func Getg() uintptr
+TEXT ·Getg(SB), NOSPLIT, $0-8
+	MOVD g, ret+0(FP)
+	RET
+
+// func getgReg() uintptr
+TEXT ·getgReg(SB), NOSPLIT, $0-8
+	MOVD g, ret+0(FP)
+	RET
+
+// func TLSOffset() int
+TEXT ·TLSOffset(SB), NOSPLIT, $0-8
+	MOVD ZR, ret+0(FP)
+	RET
+
+// func Relax()
+TEXT ·Relax(SB), NOSPLIT, $0-0
+	YIELD
+	RET
+
+// func Cycles() uint64
+//
+// The virtual counter; it ticks at CNTFRQ_EL0, far below the CPU's clock.
+TEXT ·Cycles(SB), NOSPLIT, $0-8
+	MRS CNTVCT_EL0, R0
+	MOVD R0, ret+0(FP)
+	RET

@@ -1,0 +1,8 @@
+module lwprt
+
+go 1.25.0
+
+require (
+	golang.org/x/sync v0.20.0 // indirect
+	golang.org/x/sys v0.46.0 // indirect
+)
