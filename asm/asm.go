@@ -1,3 +1,5 @@
+//go:build linux && (amd64 || arm64)
+
 // Package asm holds every instruction of lwprt that Go cannot express: clone
 // and the child's first instructions, exit, the thread pointer, the g slot,
 // the spin hint and the cycle counter.
@@ -9,9 +11,6 @@
 //
 // Structures that assembly touches are declared in this file, so that their
 // offsets reach it through go_asm.h. Functions return errnos, never errors.
-//
-//go:build linux && (amd64 || arm64)
-
 package asm
 
 import (
@@ -44,7 +43,7 @@ type G struct {
 	StackGuard0, StackGuard1 uintptr
 	Panic, Defer             uintptr
 	M                        uintptr
-	_                        [89]uintptr
+	_                        [57]uintptr
 }
 
 // TCB is the head of a thread control block: what assembly reads, at the

@@ -3,3 +3,10 @@ package asm
 import "syscall"
 
 const sysArchPrctl = syscall.SYS_ARCH_PRCTL
+
+// prologue is how compiled code begins that checks its stack:
+// CMPQ SP, 16(R14), the comparison with g.stackguard0.
+var prologue = []byte{0x49, 0x3b, 0x66, 0x10}
+
+// slotNeeded says that compiled code finds g in the TLS slot.
+const slotNeeded = true

@@ -1,0 +1,138 @@
+//go:build linux && (amd64 || arm64)
+
+package asm
+
+import (
+	"bytes"
+	"runtime"
+	"syscall"
+	"unsafe"
+)
+
+// What this module knows of the Go runtime, and nothing else:
+//
+//   - where g is (register and TLS slot), and the layout of type G;
+//   - that compiled code compares SP with g.stackguard0 on entry;
+//   - how far above stack.lo stackguard0 lies: deep enough for what runs
+//     unchecked below it, which the linker proves for the runtime's own value.
+//
+// CheckRuntime looks at the running program for each of them.
+
+// MaxTLS bounds the space in bytes below the thread pointer that TLSOffset may ask for.
+const MaxTLS = 64 << 10
+
+// Layout is what CheckRuntime found.
+type Layout struct {
+	Guard uintptr // stackguard0 - stack.lo, in bytes
+	TLS   int     // the result of TLSOffset
+}
+
+// CheckRuntime verifies on a goroutine that this program's Go runtime is what
+// the assembly assumes. why is empty where it is, and names the first
+// assumption that does not hold otherwise; it never crashes.
+func CheckRuntime() (l Layout, why string) {
+	if code := **(**uintptr)(unsafe.Pointer(&probeFunc)); !bytes.HasPrefix(unsafe.Slice((*byte)(codeAt(code)), 16), prologue) {
+		return l, "the function prologue does not compare SP with g.stackguard0"
+	}
+	l.TLS = TLSOffset()
+	if slotNeeded && (l.TLS >= 0 || l.TLS < -MaxTLS || l.TLS%8 != 0) {
+		return l, "the TLS slot of g is not in the executable's own TLS block"
+	}
+	// A preemption request replaces stackguard0 for a moment; a goroutine
+	// that was just scheduled has none pending.
+	var s gSample
+	for range 100 {
+		s = sampleG()
+		if s.head.StackGuard0 < s.head.StackHi {
+			break
+		}
+		runtime.Gosched()
+	}
+	l.Guard = s.head.StackGuard0 - s.head.StackLo
+	return l, s.check()
+}
+
+// gSample is a goroutine's g as found, with what must agree with it.
+type gSample struct {
+	g, reg uintptr
+	sp     uintptr
+	head   struct {
+		StackLo, StackHi         uintptr
+		StackGuard0, StackGuard1 uintptr
+		Panic, Defer             uintptr
+		M                        uintptr
+	}
+}
+
+// sampleG copies the head of the calling goroutine's g.
+//
+//go:nosplit // the goroutine's stack must not move between the look at SP and the look at its bounds
+func sampleG() (s gSample) {
+	s.g, s.reg = Getg(), getgReg()
+	s.sp = uintptr(unsafe.Pointer(&s))
+	if s.g != 0 && s.g == s.reg {
+		s.head = *(*struct {
+			StackLo, StackHi         uintptr
+			StackGuard0, StackGuard1 uintptr
+			Panic, Defer             uintptr
+			M                        uintptr
+		})(codeAt(s.g))
+	}
+	return s
+}
+
+func (s *gSample) check() string {
+	h := &s.head
+	guard := h.StackGuard0 - h.StackLo
+	switch {
+	case s.g == 0 || s.g != s.reg:
+		return "g is not where it is looked for"
+	case h.StackLo >= s.sp || s.sp >= h.StackHi:
+		return "g.stack is not at offset 0"
+	case guard < 512 || guard > 16<<10 || guard%8 != 0:
+		return "g.stackguard0 is not at offset 16, or its distance is not a guard"
+	}
+	// m.g0 is m's first word, and g0.m is m again. What is read here is a
+	// pointer only if the layout is right, so the kernel reads it.
+	m := h.M
+	g0, ok := load(m)
+	if !ok {
+		return "g.m is not at offset 48"
+	}
+	if back, ok := load(g0 + unsafe.Offsetof(G{}.M)); !ok || back != m || m == 0 {
+		return "g.m is not at offset 48"
+	}
+	return ""
+}
+
+// load reads the word at addr, which need not be readable: write(2) from a
+// bad address is EFAULT.
+func load(addr uintptr) (w uintptr, ok bool) {
+	var fd [2]int
+	if syscall.Pipe2(fd[:], syscall.O_CLOEXEC) != nil {
+		return 0, false
+	}
+	defer syscall.Close(fd[0])
+	defer syscall.Close(fd[1])
+	const size = unsafe.Sizeof(w)
+	if n, _, _ := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd[1]), addr, size); n != size {
+		return 0, false
+	}
+	n, err := syscall.Read(fd[0], (*[size]byte)(unsafe.Pointer(&w))[:])
+	return w, err == nil && n == int(size)
+}
+
+// codeAt converts the address of something that does not move.
+//
+//go:nosplit // sampleG calls it
+func codeAt(addr uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&addr)) }
+
+var probeFunc = probe
+
+// probe is a function that checks its stack and does nothing.
+//
+//go:noinline
+func probe() { runtime.KeepAlive(probe2()) }
+
+//go:noinline
+func probe2() int { return 0 }

@@ -1,0 +1,241 @@
+package lwp
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"lwprt/asm"
+	"lwprt/futex"
+)
+
+// Join waits until t has exited, then takes back its memory.
+//
+// Any number of callers may wait for one thread. One of them gets nil; the
+// others get ErrJoined, when the thread has exited too.
+//
+// Context: goroutine or thread; a goroutine holds no P while it waits.
+// Errors: ErrNoThread, ErrSelf, ErrDetached, ErrJoined.
+// Ordering: t's exit synchronizes before Join returns.
+// Source: set_tid_address(2), futex(2).
+func (t Thread) Join() error { return t.join(futex.Deadline{}) }
+
+// JoinFor is Join with a bound on the wait.
+//
+// Errors: also ErrTimeout; t can then be joined again.
+func (t Thread) JoinFor(d time.Duration) error { return t.join(futex.After(d)) }
+
+// TryJoin is Join without the wait.
+//
+// Errors: as Join's, and ErrRunning.
+func (t Thread) TryJoin() error {
+	r, err := t.joinable()
+	if err != nil {
+		return err
+	}
+	if atomic.LoadUint32(&r.exit) != 0 {
+		r.drop(t.index(), 1)
+		return ErrRunning
+	}
+	return r.collect(t.index())
+}
+
+func (t Thread) join(d futex.Deadline) error {
+	r, err := t.joinable()
+	if err != nil {
+		return err
+	}
+	if err := r.wait(d); err != nil {
+		r.drop(t.index(), 1)
+		return err
+	}
+	return r.collect(t.index())
+}
+
+// JoinContext is Join that gives up when ctx is done.
+//
+// Context: goroutine; a thread uses JoinFor, as contexts need the Go runtime.
+// Errors: as Join's, ctx.Err(), and ErrHosted on a thread. After ctx.Err() t
+// can be joined again.
+func (t Thread) JoinContext(ctx context.Context) error {
+	if asm.Current() != nil {
+		return ErrHosted
+	}
+	r, err := t.joinable()
+	if err != nil {
+		return err
+	}
+	// The kernel wakes sleepers of the exit word alone, so the cancellation
+	// wakes them too. It can come before the sleep has begun: the wake is
+	// repeated until this goroutine says that it has seen the end of ctx.
+	var over, seen atomic.Bool
+	stop := context.AfterFunc(ctx, func() {
+		over.Store(true)
+		for pause := 10 * time.Microsecond; !seen.Load(); pause = min(2*pause, 10*time.Millisecond) {
+			futex.Shared.Wake(&r.exit, futex.All)
+			time.Sleep(pause)
+		}
+	})
+	for {
+		v := atomic.LoadUint32(&r.exit)
+		if v == 0 || over.Load() {
+			break
+		}
+		if _, err = futex.Shared.Wait(&r.exit, v); err != nil {
+			break
+		}
+	}
+	seen.Store(true)
+	stop()
+	if err == nil && atomic.LoadUint32(&r.exit) != 0 {
+		err = ctx.Err()
+	}
+	if err != nil {
+		r.drop(t.index(), 1)
+		return err
+	}
+	r.passOn()
+	return r.collect(t.index())
+}
+
+// Detach gives up the right to join t: its memory is taken back when it ends.
+//
+// Context: goroutine or thread, t itself included.
+// Errors: ErrNoThread, ErrDetached, ErrJoined.
+func (t Thread) Detach() error {
+	r, err := t.hold()
+	if err != nil {
+		return err
+	}
+	for {
+		s := r.state.Load()
+		if err = unjoinable(s); err != nil {
+			break
+		}
+		if r.state.CompareAndSwap(s, s|detached) {
+			if s&ending != 0 {
+				bury(t.index())
+			}
+			break
+		}
+	}
+	r.drop(t.index(), 1)
+	reap()
+	return err
+}
+
+// joinable takes a reference to t's record if t can be joined by the caller.
+func (t Thread) joinable() (*record, error) {
+	r, err := t.hold()
+	if err != nil {
+		return nil, err
+	}
+	err = unjoinable(r.state.Load())
+	if c := current(); c != nil && (c.self == t || c.index == t.index()) {
+		err = ErrSelf
+	}
+	if err != nil {
+		r.drop(t.index(), 1)
+		return nil, err
+	}
+	return r, nil
+}
+
+func unjoinable(state uint32) error {
+	switch {
+	case state&detached != 0:
+		return ErrDetached
+	case state&collected != 0:
+		return ErrJoined
+	}
+	return nil
+}
+
+// wait sleeps until the exit word is 0 or the deadline has passed.
+func (r *record) wait(d futex.Deadline) error {
+	for {
+		v := atomic.LoadUint32(&r.exit)
+		if v == 0 {
+			break
+		}
+		// Not a private wait: the kernel's wake at the end of a thread is none.
+		out, err := futex.Shared.WaitUntil(&r.exit, v, d)
+		if err != nil {
+			return failed(opFutex, err.(*futex.Error).Errno)
+		}
+		if out == futex.TimedOut && atomic.LoadUint32(&r.exit) != 0 {
+			return ErrTimeout
+		}
+	}
+	r.passOn()
+	return nil
+}
+
+// passOn wakes the other waiters of a thread that is gone. The kernel wakes
+// one; whoever leaves with the exit word 0 may be that one, also if it was
+// about to give up, and owes the rest their wake.
+func (r *record) passOn() {
+	if r.word.Load()&indexMask > 2 { // others than the base reference and the caller
+		futex.Shared.Wake(&r.exit, futex.All)
+	}
+}
+
+// collect takes back the memory of a thread whose exit word is 0, if the
+// caller is the first to get here, and gives up the caller's reference.
+func (r *record) collect(i uint32) error {
+	for {
+		s := r.state.Load()
+		if err := unjoinable(s); err != nil {
+			r.drop(i, 1)
+			return err
+		}
+		if r.state.CompareAndSwap(s, s|collected) {
+			break
+		}
+	}
+	r.takeBack()
+	r.drop(i, 2)
+	return nil
+}
+
+func (r *record) takeBack() {
+	if r.ctl != 0 {
+		(*control)(pointer(r.ctl)).recycle()
+	}
+}
+
+// dead is the list of detached threads that are gone or about to be, by the
+// index of their records. Many push; whoever takes, takes all, so that no
+// record can leave the list and come back between a load and a swap.
+var dead atomic.Uint32
+
+func bury(i uint32) {
+	r := recordAt(i)
+	for {
+		head := dead.Load()
+		atomic.StoreUint32(&r.next, head)
+		if dead.CompareAndSwap(head, i) {
+			return
+		}
+	}
+}
+
+// reap collects those of dead that are gone.
+func reap() {
+	if dead.Load() == 0 {
+		return
+	}
+	for i := dead.Swap(0); i != 0; {
+		r := recordAt(i)
+		next := atomic.LoadUint32(&r.next)
+		if atomic.LoadUint32(&r.exit) == 0 {
+			r.state.Or(collected)
+			r.takeBack()
+			r.drop(i, 1)
+		} else {
+			bury(i)
+		}
+		i = next
+	}
+}
+

@@ -1,0 +1,208 @@
+package tls
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+// Errors of keys.
+var (
+	ErrNotThread = errors.New("tls: the caller is not a thread of this package")
+	ErrThread    = errors.New("tls: keys are made and deleted on goroutines only")
+	ErrKey       = errors.New("tls: the key was never made, or has been deleted")
+	ErrKeys      = errors.New("tls: no room for another key")
+	ErrSize      = errors.New("tls: the type is larger than MaxSize")
+)
+
+// DestructorPasses is how often a thread that ends goes through its set keys
+// while destructors set keys again (PTHREAD_DESTRUCTOR_ITERATIONS).
+const DestructorPasses = 4
+
+// A Key names one value of type T in every thread, unset at first. Keys are
+// small values, free to be copied; the zero Key is no key.
+//
+// The value lies in the TCB itself, where the collector does not look: what
+// its pointers lead to must be kept alive elsewhere, or be off the Go heap.
+type Key[T any] struct {
+	tag uint64 // in the slot's first word while the slot is set
+	at  uint16 // word in TCB.area
+	id  uint8
+}
+
+// A slot is a word that holds the key's tag while it is set, then the value.
+// Tags are never used twice, so what a deleted key leaves behind is not
+// mistaken for a value of the key that takes its place.
+//
+// Threads read the table without a lock: a tag in it says that the rest of the
+// entry is valid. Only goroutines write it, under mu.
+var keys struct {
+	mu    sync.Mutex
+	used  int              // words of area dealt out
+	tag   uint64           // last tag given
+	free  map[int][]uint16 // places of deleted keys, by size in words
+	table [MaxKeys]entry
+}
+
+type entry struct {
+	tag        atomic.Uint64 // 0: no such key
+	at         uint16
+	destructor func(unsafe.Pointer)
+}
+
+// NewKey makes a key. When a thread ends on which the key is set, destructor,
+// if it is not nil, runs there with the value, which is by then unset. It is
+// freestanding code and, if it is a closure, stays reachable from the key.
+//
+// Context: goroutine.
+// Errors: ErrKeys, ErrSize; ErrThread on a thread.
+func NewKey[T any](destructor func(*T)) (Key[T], error) {
+	var v T
+	size := int(unsafe.Sizeof(v))
+	if size > MaxSize {
+		return Key[T]{}, ErrSize
+	}
+	words := 1 + (size+wordSize-1)/wordSize
+	id, at, tag, err := newKey(words, *(*func(unsafe.Pointer))(unsafe.Pointer(&destructor)))
+	return Key[T]{tag, at, id}, err
+}
+
+func newKey(words int, destructor func(unsafe.Pointer)) (id uint8, at uint16, tag uint64, err error) {
+	if Current() != nil {
+		return 0, 0, 0, ErrThread
+	}
+	keys.mu.Lock()
+	defer keys.mu.Unlock()
+	i := 0
+	for i < MaxKeys && keys.table[i].tag.Load() != 0 {
+		i++
+	}
+	if i == MaxKeys {
+		return 0, 0, 0, ErrKeys
+	}
+	if f := keys.free[words]; len(f) > 0 {
+		at, keys.free[words] = f[len(f)-1], f[:len(f)-1]
+	} else {
+		if keys.used+words > areaSize/wordSize {
+			return 0, 0, 0, ErrKeys
+		}
+		at = uint16(keys.used)
+		keys.used += words
+	}
+	keys.tag++
+	e := &keys.table[i]
+	e.at, e.destructor = at, destructor
+	e.tag.Store(keys.tag)
+	return uint8(i), at, keys.tag, nil
+}
+
+// Delete ends the key. Values that threads still hold are forgotten; their
+// destructors do not run.
+//
+// Context: goroutine.
+// Errors: ErrKey; ErrThread on a thread.
+func (k Key[T]) Delete() error {
+	var v T
+	return deleteKey(k.id, k.tag, 1+(int(unsafe.Sizeof(v))+wordSize-1)/wordSize)
+}
+
+func deleteKey(id uint8, tag uint64, words int) error {
+	if Current() != nil {
+		return ErrThread
+	}
+	keys.mu.Lock()
+	defer keys.mu.Unlock()
+	e := &keys.table[id]
+	if tag == 0 || e.tag.Load() != tag {
+		return ErrKey
+	}
+	e.tag.Store(0) // the destructor stays: a thread may be about to call it
+	if keys.free == nil {
+		keys.free = map[int][]uint16{}
+	}
+	keys.free[words] = append(keys.free[words], e.at)
+	return nil
+}
+
+// Get returns the calling thread's value and whether it is set.
+//
+// Context: anywhere; never set on a goroutine.
+func (k Key[T]) Get() (v T, ok bool) {
+	if p := k.Ptr(); p != nil {
+		return *p, true
+	}
+	return v, false
+}
+
+// Ptr returns the address of the calling thread's value, or nil where it is
+// not set. It is good until the thread ends.
+func (k Key[T]) Ptr() *T {
+	t := Current()
+	if t == nil || k.tag == 0 || t.area[k.at] != k.tag {
+		return nil
+	}
+	return (*T)(t.value(k.at))
+}
+
+// Set sets the calling thread's value.
+//
+// Context: thread.
+// Errors: ErrNotThread on a goroutine, ErrKey.
+func (k Key[T]) Set(v T) error {
+	t := Current()
+	if t == nil {
+		return ErrNotThread
+	}
+	if k.tag == 0 || keys.table[k.id].tag.Load() != k.tag {
+		return ErrKey
+	}
+	// Copied as bytes: an assignment of pointers would ask for a write barrier,
+	// which off-heap memory does not need and a thread does not have.
+	size := unsafe.Sizeof(v)
+	copy(unsafe.Slice((*byte)(t.value(k.at)), size), unsafe.Slice((*byte)(unsafe.Pointer(&v)), size))
+	if t.area[k.at] != k.tag {
+		t.area[k.at] = k.tag
+		t.listed(k.id)
+	}
+	return nil
+}
+
+func (t *TCB) value(at uint16) unsafe.Pointer {
+	return unsafe.Add(unsafe.Pointer(&t.area), (uintptr(at)+1)*wordSize)
+}
+
+// listed appends a key to order. An entry that a deleted key of the same
+// number has left is replaced, so order never overflows.
+func (t *TCB) listed(id uint8) {
+	n := 0
+	for _, o := range t.order[:t.nset] {
+		if o != id {
+			t.order[n] = o
+			n++
+		}
+	}
+	t.order[n] = id
+	t.nset = n + 1
+}
+
+// RunDestructors ends the thread-local storage of t, the calling thread's TCB:
+// it unsets every key, the one set last first, and calls its destructor. Keys
+// that destructors set are unset in a further pass; after DestructorPasses
+// passes they are dropped.
+func RunDestructors(t *TCB) {
+	for pass := 0; t.nset > 0; pass++ {
+		for range t.nset {
+			t.nset--
+			e := &keys.table[t.order[t.nset]]
+			tag := e.tag.Load()
+			if tag == 0 || t.area[e.at] != tag {
+				continue
+			}
+			t.area[e.at] = 0
+			if e.destructor != nil && pass < DestructorPasses {
+				e.destructor(t.value(e.at))
+			}
+		}
+	}
+}
