@@ -40,12 +40,14 @@ const (
 	opUnshare
 	opWrite
 	opFutex
+	opMunmap
+	opPpoll
 	numOps
 )
 
 var opNames = [numOps]string{
 	"clone", "mmap", "mprotect", "sched_setaffinity", "sched_setscheduler",
-	"setpriority", "prctl", "setns", "unshare", "write", "futex",
+	"setpriority", "prctl", "setns", "unshare", "write", "futex", "munmap", "ppoll",
 }
 
 // An Error is a system call that failed. errors.Is matches its Errno.
