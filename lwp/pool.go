@@ -8,13 +8,13 @@ import (
 
 	"lwprt/asm"
 	"lwprt/futex"
-	"lwprt/tls"
 )
 
 // Errors of pools.
 var (
 	ErrPoolClosed = errors.New("lwp: the pool is closed")
 	ErrPoolFull   = errors.New("lwp: all threads of the pool are busy")
+	ErrPoolThread = errors.New("lwp: the thread is a pool's, which alone joins it")
 )
 
 // A Pool keeps threads that have run their function parked, and lends them
@@ -131,6 +131,7 @@ func (p *Pool) grow(t Thread, r *record) error {
 	}
 	w.fn, w.arg = *(*uintptr)(unsafe.Pointer(&poolEntry)), uintptr(unsafe.Pointer(p))
 	w.job = t.id
+	w.flags |= lent
 	atomic.StoreUint32(&r.exit, unborn)
 	r.word.Add(1) // the run can end, and its record be used again, before create returns
 	if err = wt.create(w, &p.config.Attr); err == nil {
@@ -160,9 +161,7 @@ func poolMain(p *Pool) {
 		c.self = run
 		atomic.CompareAndSwapUint32(&r.exit, unborn, atomic.LoadUint32(&w.exit))
 		r.call()
-		c.dying = true
-		tls.RunDestructors(&c.TCB)
-		c.runHooks()
+		c.unwind()
 		c.dying, c.self = false, own
 		stays := p.park(c.index)
 		run.ended(r)
@@ -218,17 +217,14 @@ func (p *Pool) leave(i uint32) {
 // ended announces the end of a run: what the kernel does for a thread.
 func (t Thread) ended(r *record) {
 	r.tid = atomic.LoadUint32(&r.exit)
-	if old := r.state.Or(ending); old&detached != 0 {
-		atomic.StoreUint32(&r.exit, 0)
-		r.state.Or(collected)
-		r.drop(t.index(), 1)
-		return
-	}
+	old := r.state.Or(ending)
 	// The store comes before the look at the references, and a waiter takes
 	// its reference before it looks at the word: one of the two sees the other.
 	atomic.StoreUint32(&r.exit, 0)
-	if r.word.Load()&indexMask > 1 {
-		futex.Shared.Wake(&r.exit, futex.All)
+	r.passOn(1)
+	if old&detached != 0 {
+		r.state.Or(collected)
+		r.drop(t.index(), 1)
 	}
 }
 

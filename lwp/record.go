@@ -57,6 +57,7 @@ const (
 	rooted  = 1 << iota // roots holds fn and arg
 	pooled              // a run on a pooled thread: no kernel thread of its own
 	awaited             // Start waits for the setup's result
+	lent                // a pool's own thread: only the pool joins it
 )
 
 // A Thread is a handle of a thread, small and without pointers, so that it can

@@ -158,7 +158,7 @@ func (r *record) call() {
 //     the steps below take away.
 //  2. Thread-local storage, the key set last first. Before the hooks, which
 //     may close what destructors still use.
-//  3. Exit hooks, the last registered first.
+//  3. Exit hooks, the last registered first; then 2 again if they have set keys.
 //  4. The TID is noted for those who ask later, while it is still ours.
 //  5. ending. From here on Detach leaves the thread to the reaper; if that has
 //     been done before, the thread queues itself, after it has collected
@@ -170,9 +170,7 @@ func (r *record) call() {
 //
 // A destructor or hook that calls Exit starts again with what is left.
 func (c *control) finish() {
-	c.dying = true
-	tls.RunDestructors(&c.TCB)
-	c.runHooks()
+	c.unwind()
 	if c.self.index() != c.index {
 		c.endRun()
 	}
@@ -224,6 +222,21 @@ func onExit(h hook) error {
 	c.hooks[c.nhooks] = h
 	c.nhooks++
 	return nil
+}
+
+// unwind runs destructors and hooks. What the one leaves for the other is done
+// in a further round; after as many as destructors have passes it is dropped.
+func (c *control) unwind() {
+	c.dying = true
+	for range tls.DestructorPasses {
+		tls.RunDestructors(&c.TCB)
+		if c.nhooks == 0 {
+			return
+		}
+		c.runHooks()
+	}
+	tls.RunDestructors(&c.TCB)
+	c.nhooks = 0
 }
 
 func (c *control) runHooks() {

@@ -97,8 +97,9 @@ func newKey(words int, destructor func(unsafe.Pointer)) (id uint8, at uint16, ta
 	return uint8(i), at, keys.tag, nil
 }
 
-// Delete ends the key. Values that threads still hold are forgotten; their
-// destructors do not run.
+// Delete ends the key. Values that threads still hold are forgotten when the
+// thread ends at the latest, until when Get may find them; their destructors do
+// not run.
 //
 // Context: goroutine.
 // Errors: ErrKey; ErrThread on a thread.
@@ -172,37 +173,57 @@ func (t *TCB) value(at uint16) unsafe.Pointer {
 	return unsafe.Add(unsafe.Pointer(&t.area), (uintptr(at)+1)*wordSize)
 }
 
-// listed appends a key to order. An entry that a deleted key of the same
+// listed enters a key in order: at the end or, while destructors run, after
+// those that they have set before. An entry that a deleted key of the same
 // number has left is replaced, so order never overflows.
 func (t *TCB) listed(id uint8) {
 	n := 0
-	for _, o := range t.order[:t.nset] {
+	for i, o := range t.order[:t.nset] {
 		if o != id {
 			t.order[n] = o
 			n++
+		} else if i < t.late {
+			t.late--
 		}
 	}
-	t.order[n] = id
+	at := n
+	if t.pass > 0 {
+		at = t.late
+		t.late++
+		copy(t.order[at+1:n+1], t.order[at:n])
+	}
+	t.order[at] = id
 	t.nset = n + 1
 }
 
 // RunDestructors ends the thread-local storage of t, the calling thread's TCB:
 // it unsets every key, the one set last first, and calls its destructor. Keys
 // that destructors set are unset in a further pass; after DestructorPasses
-// passes they are dropped.
+// passes they are dropped. Called from a destructor, it goes on where the call
+// that runs it stands.
 func RunDestructors(t *TCB) {
-	for pass := 0; t.nset > 0; pass++ {
-		for range t.nset {
-			t.nset--
-			e := &keys.table[t.order[t.nset]]
-			tag := e.tag.Load()
-			if tag == 0 || t.area[e.at] != tag {
-				continue
-			}
-			t.area[e.at] = 0
-			if e.destructor != nil && pass < DestructorPasses {
-				e.destructor(t.value(e.at))
-			}
+	stale := false
+	for t.nset > 0 {
+		if t.pass == 0 || t.nset == t.late {
+			t.pass++
+			t.late = 0
 		}
+		t.nset--
+		e := &keys.table[t.order[t.nset]]
+		tag := e.tag.Load()
+		if tag == 0 || t.area[e.at] != tag {
+			stale = true
+			continue
+		}
+		t.area[e.at] = 0
+		if e.destructor != nil && t.pass <= DestructorPasses {
+			e.destructor(t.value(e.at))
+		}
+	}
+	t.pass, t.late = 0, 0
+	if stale {
+		// Deleted keys do not say where their values are. The next thread in
+		// this memory must not find them.
+		clear(t.area[:])
 	}
 }

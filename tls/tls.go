@@ -26,6 +26,8 @@ const wordSize = 8
 type TCB struct {
 	asm.TCB
 	nset  int            // entries of order in use
+	pass  int            // of RunDestructors, from 1; 0 while it does not run
+	late  int            // entries, the first of order, that belong to the next pass
 	order [MaxKeys]uint8 // keys that are set, first set first
 	area  [areaSize / wordSize]uint64
 }
