@@ -1,0 +1,139 @@
+package freestanding
+
+import (
+	"bufio"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"unsafe"
+)
+
+// bounds returns where the function that holds pc begins and ends, or zeros.
+// The runtime tells where it begins; it ends where another one does, which is
+// searched for, since padding belongs to the function before it.
+func bounds(pc uintptr) (entry, end uintptr) {
+	f := runtime.FuncForPC(pc)
+	if f == nil {
+		return 0, 0
+	}
+	entry = f.Entry() // of the outermost function, where pc is in an inlined one
+	in := func(pc uintptr) bool {
+		f := runtime.FuncForPC(pc)
+		return f != nil && f.Entry() == entry
+	}
+	const align = 16 // of functions, on both ports
+	step := uintptr(align)
+	lo := pc &^ (align - 1)
+	for in(lo + step) {
+		lo += step
+		step *= 2
+	}
+	for step /= 2; step >= align; step /= 2 {
+		if in(lo + step) {
+			lo += step
+		}
+	}
+	return entry, lo + align
+}
+
+// frames returns what source positions the instruction before ret stands for,
+// the outermost function first: more than one where calls were inlined.
+func frames(ret uintptr) []Frame {
+	var fs []Frame
+	// What was inlined is expanded where another return address follows.
+	it := runtime.CallersFrames([]uintptr{ret, 0})
+	for {
+		f, more := it.Next()
+		if f.Function != "" {
+			fs = append(fs, Frame{f.Function, f.File, f.Line})
+		}
+		if !more {
+			break
+		}
+	}
+	for i, j := 0, len(fs)-1; i < j; i, j = i+1, j-1 {
+		fs[i], fs[j] = fs[j], fs[i]
+	}
+	return fs
+}
+
+// code returns the bytes of the machine code from lo to hi.
+func code(lo, hi uintptr) []byte {
+	return unsafe.Slice((*byte)(at(lo)), hi-lo)
+}
+
+// at converts an address outside the heap.
+func at(addr uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&addr)) }
+
+type region struct {
+	lo, hi uintptr
+	write  bool
+}
+
+// regions are the mappings of the executable, in rising order.
+var regions = sync.OnceValue(func() []region {
+	exe, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return nil
+	}
+	f, err := os.Open("/proc/self/maps")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var rs []region
+	for s := bufio.NewScanner(f); s.Scan(); {
+		// 00400000-00401000 r-xp 00000000 08:01 1234    /path
+		fs := strings.Fields(s.Text())
+		if len(fs) < 6 || fs[5] != exe || fs[1][0] != 'r' {
+			continue
+		}
+		a, b, _ := strings.Cut(fs[0], "-")
+		lo, err1 := strconv.ParseUint(a, 16, 64)
+		hi, err2 := strconv.ParseUint(b, 16, 64)
+		if err1 == nil && err2 == nil {
+			rs = append(rs, region{uintptr(lo), uintptr(hi), fs[1][1] == 'w'})
+		}
+	}
+	return rs
+})
+
+// word reads a word of the executable's static data. constant says that
+// nothing writes there.
+func word(addr uintptr) (w uintptr, constant, ok bool) {
+	for _, r := range regions() {
+		if r.lo <= addr && addr+8 <= r.hi && addr%8 == 0 {
+			return *(*uintptr)(at(addr)), !r.write, true
+		}
+	}
+	return 0, false, false
+}
+
+// isStatic tells addresses in the executable: of code, or of its data.
+func isStatic(addr uintptr) bool {
+	for _, r := range regions() {
+		if r.lo <= addr && addr < r.hi {
+			return true
+		}
+	}
+	return false
+}
+
+// funcValue returns the entry of the function that addr, a constant in the
+// code, stands for: addr is its entry, or that of a static closure.
+func funcValue(addr uintptr) uintptr {
+	if f := runtime.FuncForPC(addr); f != nil {
+		if f.Entry() == addr {
+			return addr
+		}
+		return 0
+	}
+	if w, _, ok := word(addr); ok {
+		if f := runtime.FuncForPC(w); f != nil && f.Entry() == w {
+			return w
+		}
+	}
+	return 0
+}
