@@ -8,6 +8,7 @@ const (
 	regArg  = 0 // first argument, and result
 	regCtx  = 2 // closure context
 	retAddr = 8 // bytes that a call pushes
+	result0 = 0 // where above SP assembly leaves the result of a function without arguments
 	nregs   = 16
 	minInst = 1
 )
@@ -126,7 +127,7 @@ func decode(b []byte, pc uintptr) inst {
 		in.kill = bit(0) | bit(1) | bit(2) | bit(3) | bit(11)
 	case x86asm.MOVSB, x86asm.MOVSD, x86asm.MOVSW, x86asm.MOVSQ, x86asm.STOSB, x86asm.STOSD, x86asm.STOSQ, x86asm.STOSW,
 		x86asm.LODSB, x86asm.LODSD, x86asm.LODSQ, x86asm.LODSW, x86asm.CMPSB, x86asm.SCASB:
-		in.kill, in.mem = bit(0)|bit(1)|bit(6)|bit(7), operand{}
+		in.kill, in.mem, in.store = bit(0)|bit(1)|bit(6)|bit(7), operand{kind: memory, reg: 7, index: true}, 64
 	case x86asm.PUSH:
 		in.kill, in.flags, in.spAdd, in.store = 0, false, 8, 0
 	case x86asm.POP:

@@ -11,6 +11,7 @@ const (
 	regArg  = 0
 	regCtx  = 26
 	retAddr = 0 // the link register; its place in memory is part of the frame
+	result0 = 8
 	nregs   = 32
 	minInst = 4
 )

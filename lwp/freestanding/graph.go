@@ -2,8 +2,10 @@ package freestanding
 
 import (
 	"maps"
+	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -159,6 +161,9 @@ type facts struct {
 	frame map[int64]value // by distance from SP at the entry
 	depth int             // of the stack
 	test  value           // the operand last tested
+	// Words from here up may be written through pointers: of the frame, which
+	// ends at 0, and of the caller's, where arguments are kept.
+	low [2]int64
 }
 
 func (f *facts) clone() facts {
@@ -183,6 +188,11 @@ func (f *facts) meet(o *facts) (changed bool) {
 	if f.test != o.test && f.test.kind != unknown {
 		f.test, changed = value{}, true
 	}
+	for i := range f.low {
+		if o.low[i] < f.low[i] {
+			f.low[i], changed = o.low[i], true
+		}
+	}
 	if o.depth > f.depth && f.depth+o.depth < 1<<30 {
 		f.depth, changed = o.depth, true
 	}
@@ -204,6 +214,9 @@ type block struct {
 	visits int
 	alive  bool // control leaves the function here
 }
+
+// maxArgs bounds the arguments and results of assembly, in bytes.
+const maxArgs = 256
 
 // maxBlockVisits ends the search for a fixed point in code that is not Go's.
 const maxBlockVisits = 64
@@ -349,7 +362,7 @@ func padding(b *block) bool {
 
 // flow finds the facts at the start of each block, and what happens in it.
 func (f *function) flow(blocks []*block) {
-	start := facts{frame: map[int64]value{}}
+	start := facts{frame: map[int64]value{}, low: [2]int64{math.MaxInt64, math.MaxInt64}}
 	start.regs[regG].kind = isG
 	for i, r := range argRegs {
 		start.regs[r] = f.args[i]
@@ -395,7 +408,7 @@ func (f *function) flow(blocks []*block) {
 	// turned out not to return.
 	for _, b := range blocks {
 		if b.orphan && !b.seen {
-			lost := facts{frame: map[int64]value{}, depth: f.depth}
+			lost := facts{frame: map[int64]value{}, low: [2]int64{math.MinInt64, 0}, depth: f.depth}
 			lost.regs[regG].kind = isG
 			enter(b, &lost)
 			run()
@@ -461,6 +474,11 @@ func (f *function) step(b *block, in *inst, s *facts) (closed bool) {
 			v = value{isKnown, in.src.n}
 		} else {
 			v = s.operandAddr(in.src)
+			if v.kind == isFrame {
+				s.low[area(v.n)] = min(s.low[area(v.n)], v.n)
+			} else if isStack(in.src) {
+				s.low[0] = math.MinInt64
+			}
 		}
 	case opTest:
 		s.test = value{}
@@ -576,6 +594,7 @@ func (f *function) deepen(depth int) {
 func (s *facts) overwrite(in *inst) {
 	a := s.operandAddr(operand{kind: in.mem.kind, reg: in.mem.reg, n: in.mem.n})
 	if a.kind != isFrame {
+		s.smudge()
 		return
 	}
 	for at := range s.frame {
@@ -583,6 +602,25 @@ func (s *facts) overwrite(in *inst) {
 			delete(s.frame, at)
 		}
 	}
+}
+
+// smudge forgets the numbers that may be written through a pointer. What else is
+// known of such words is kept: nobody writes over a result of asm.Current, and a
+// func value that takes the place of another is checked as well (take).
+func (s *facts) smudge() {
+	for at, v := range s.frame {
+		if at >= s.low[area(at)] && v.kind == isKnown && funcValue(uintptr(v.n)) == 0 {
+			delete(s.frame, at)
+		}
+	}
+}
+
+// area returns 0 for words of the function's frame, 1 for those of the caller's.
+func area(at int64) int {
+	if at < 0 {
+		return 0
+	}
+	return 1
 }
 
 // operandAddr returns the address of a memory operand.
@@ -721,6 +759,19 @@ func (f *function) call(b *block, in *inst, s *facts) (closed bool) {
 	s.regs[regG] = g
 	s.regs[regArg] = result
 	s.test = value{}
+	s.smudge()
+	if c.callee == nil || strings.HasSuffix(c.callee.file, ".s") {
+		// Assembly takes arguments and leaves results at SP.
+		sp := -int64(s.depth)
+		for at := range s.frame {
+			if sp <= at && at < sp+maxArgs {
+				delete(s.frame, at)
+			}
+		}
+		if result.kind != unknown {
+			s.frame[sp+result0] = result
+		}
+	}
 	return closed
 }
 

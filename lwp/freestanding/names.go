@@ -181,6 +181,7 @@ var growing = []struct {
 	buf          bool
 }{
 	{"runtime.growslice", "append beyond the capacity", false},
+	{"runtime.moveSlice", "append beyond the capacity", false},
 	{"runtime.mapassign", "an insertion that makes the map grow", false},
 	{"runtime.mapdelete", "deleting the last entry", false},
 	{"runtime.concat", "a result above 32 bytes", true},
