@@ -99,6 +99,8 @@ func check(pc uintptr, options []Option) (Report, error) {
 	for _, o := range options {
 		o(c)
 	}
+	reset()
+	defer reset()
 	root := lookup(pc)
 	if root == nil {
 		return Report{}, fmt.Errorf("freestanding: no function at %#x", pc)

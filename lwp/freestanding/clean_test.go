@@ -6,7 +6,6 @@ import (
 	"math"
 	"math/bits"
 	"math/cmplx"
-	"reflect"
 	"runtime"
 	"slices"
 	"sort"
@@ -263,9 +262,11 @@ func TestCleanFunctionPasses(t *testing.T) {
 	}
 }
 
-func self() uintptr { pc, _, _, _ := runtime.Caller(0); return runtime.FuncForPC(pc).Entry() }
-
-func inlines() bool { return self() != reflect.ValueOf(self).Pointer() }
+// inlines reports whether a small function is part of its caller.
+func inlines() bool {
+	r, err := fs.Check(func(n int) { inlined1(n) })
+	return err == nil && r.Funcs == 1
+}
 
 // opensDefers reports whether a lone defer statement is without a call of the runtime.
 func opensDefers() bool {

@@ -10,7 +10,7 @@ const (
 	retAddr = 8 // bytes that a call pushes
 	result0 = 0 // where above SP assembly leaves the result of a function without arguments
 	nregs   = 16
-	minInst = 1
+	maxInst = 15 // bytes
 )
 
 // argRegs hold the arguments of compiled functions, and the closure context.
@@ -22,9 +22,20 @@ var argRegs = [...]uint8{0, 3, 1, 7, 6, 8, 9, 10, 11, regCtx}
 // instruction that it does not know is skipped as far as its length is clear,
 // and otherwise by a byte.
 func decode(b []byte, pc uintptr) inst {
-	x, err := x86asm.Decode(b, 64)
-	if err != nil || x.Len == 0 {
-		return inst{pc: pc, next: pc + uintptr(length(b)), kill: ^uint32(1<<regG | 1<<regSP), flags: true}
+	var x x86asm.Inst
+	err := x86asm.ErrUnrecognized
+	if b[0] != 0xC4 && b[0] != 0xC5 && b[0] != 0x62 { // vector extensions
+		full := b
+		if len(b) < maxInst {
+			full = make([]byte, maxInst) // x86asm reads past the end of some
+			copy(full, b)
+		}
+		x, err = x86asm.Decode(full, 64)
+	}
+	if err != nil || x.Len == 0 || x.Len > len(b) {
+		// It may write any register, and any word of the frame.
+		return inst{pc: pc, next: pc + uintptr(length(b)), kill: ^uint32(1<<regG | 1<<regSP), flags: true, pair: noReg,
+			mem: operand{kind: memory, reg: regSP, n: -1 << 30, index: true}, store: 8}
 	}
 	in := inst{pc: pc, next: pc + uintptr(x.Len), flags: true, pair: noReg}
 	for _, a := range x.Args {
@@ -191,11 +202,11 @@ func arg(a x86asm.Arg, next uintptr) operand {
 func memArg(m x86asm.Mem, next uintptr) operand {
 	switch {
 	case m.Segment == x86asm.FS:
-		return operand{kind: tls, n: m.Disp, index: m.Base != 0}
+		return operand{kind: tls, n: int64(int32(m.Disp)), index: m.Base != 0}
 	case m.Base == x86asm.RIP:
 		return operand{kind: static, n: int64(next) + m.Disp}
 	case m.Base == 0:
-		return operand{kind: static, n: m.Disp, index: m.Index != 0}
+		return operand{kind: static, n: int64(int32(m.Disp)), index: m.Index != 0}
 	}
 	n, ok := regNum(m.Base)
 	if !ok {

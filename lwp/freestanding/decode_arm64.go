@@ -13,7 +13,6 @@ const (
 	retAddr = 0 // the link register; its place in memory is part of the frame
 	result0 = 8
 	nregs   = 32
-	minInst = 4
 )
 
 // argRegs hold the arguments of compiled functions, and the closure context.
@@ -115,7 +114,9 @@ func decode(b []byte, pc uintptr) inst {
 	case is(0xFF800000, 0xF2800000): // MOVK
 		in.op, in.dst, in.src = opKeep, reg(rd), operand{kind: constant, n: int64(w >> 5 & 0xFFFF), reg: uint8(w >> 21 & 3 * 16)}
 	case is(0xFF8003E0, 0xB20003E0): // MOV bitmask
-		in.op, in.dst, in.src = opMove, reg(rd), imm(bitmask(w))
+		if v, ok := bitmask(w); ok {
+			in.op, in.dst, in.src = opMove, reg(rd), imm(v)
+		}
 	case is(0xFF20FC1F, 0xEB00001F) && rm == 31: // CMP Xn, ZR
 		in.op, in.src, in.bits, in.flags, in.kill = opTest, reg(rn), 64, true, 0
 	case is(0xFFFF0FE0, 0x9A9F07E0): // CSET
@@ -258,21 +259,25 @@ func field(w uint32, shift, n uint) int64 {
 
 // bitmask decodes the constant of a logical instruction: a run of ones,
 // rotated, repeated.
-func bitmask(w uint32) int64 {
+func bitmask(w uint32) (v int64, ok bool) {
 	n, immr, imms := w>>22&1, w>>16&63, w>>10&63
-	size := uint(1) << (bits.Len32(n<<6|^imms&63) - 1)
-	ones := uint(imms)&(size-1) + 1
-	v := uint64(1)<<ones - 1
-	if ones == 64 {
-		v = ^uint64(0)
+	log := bits.Len32(n<<6|^imms&63) - 1
+	if log < 1 {
+		return 0, false
 	}
+	size := uint(1) << log
+	ones := uint(imms)&(size-1) + 1
+	if ones == size {
+		return 0, false
+	}
+	run := uint64(1)<<ones - 1
 	r := uint(immr) & (size - 1)
-	v = v>>r | v<<(size-r)
+	run = run>>r | run<<(size-r)
 	if size < 64 {
-		v &= 1<<size - 1
+		run &= 1<<size - 1
 	}
 	for ; size < 64; size *= 2 {
-		v |= v << size
+		run |= run << size
 	}
-	return int64(v)
+	return int64(run), true
 }
