@@ -191,7 +191,14 @@ var clean = []struct {
 	{"map read", func(s string) { sink = aMap[s] + len(aMap) + aDict[4].x; _, sinkB = aMap["k"] }, plain},
 	{"map overwrite", func(s string) { aMap[s] = 4; aDict[7] = point{}; delete(aMap, s) }, growth},
 	{"Mutex", func() { aMutex.Lock(); sink++; aMutex.Unlock(); sinkB = aMutex.TryLock() }, plain},
-	{"RWMutex", func() { aRW.RLock(); sink++; aRW.RUnlock(); aRW.Lock(); aRW.Unlock() }, plain},
+	{"RWMutex", func() {
+		aRW.RLock()
+		sink++
+		aRW.RUnlock()
+		aRW.Lock()
+		sink--
+		aRW.Unlock()
+	}, plain},
 	{"WaitGroup", func() { aGroup.Add(1); aGroup.Done(); aGroup.Wait() }, plain},
 	{"Once", func() { anOnce.Do(func() { sink++ }) }, openDefer},
 	{"type switch", func(v any) int {

@@ -31,7 +31,6 @@ var (
 	aMutex    sync.Mutex
 	aPool     sync.Pool
 	aPointer  atomic.Pointer[int]
-	twoStr    [2]string
 	strs      []string
 	aNode     *node
 )
@@ -192,7 +191,7 @@ var planted = []struct {
 	{"Gosched", func() { runtime.Gosched() /* defect: Gosched */ }, fault, fs.Scheduler},
 	{"LockOSThread", func() { runtime.LockOSThread() /* defect: LockOSThread */ }, fault, fs.Scheduler},
 	{"time.Now", func() int { return time.Now().Nanosecond() /* defect: time.Now */ }, fault, fs.Clock},
-	{"time.Sleep", func() { time.Sleep(1) /* defect: time.Sleep */ }, fault, fs.Scheduler},
+	{"time.Sleep", func() { time.Sleep(time.Second) /* defect: time.Sleep */ }, fault, fs.Scheduler},
 	{"println", func(n int) { println(n) /* defect: println */ }, fault, fs.Print},
 	{"math/rand", func() int { return rand.Int() /* defect: math/rand */ }, fault, fs.Random},
 	{"sync.Pool", func() { anAny = aPool.Get() /* defect: sync.Pool */ }, fault, fs.Scheduler},
