@@ -41,9 +41,10 @@
 //
 // Nil dereferences and other bad addresses, which fault in place. Functions
 // that are reached through data: a func in a struct, a method of an interface
-// in a slice, which are Unresolved. The callee's writes through a pointer to a
-// local variable that holds a func or an interface, if the variable held a constant before. Whether a
-// loop ends. The stack that unresolved calls need.
+// in a slice, which are Unresolved. That a callee changes, through a pointer, a
+// local variable that holds a static func value: the old one counts as called,
+// and the new one too, where its value is made. Whether a loop ends. The stack
+// that unresolved calls need.
 //
 // A program that is built with other flags has other code, and is another
 // program: without optimization, for one, defer calls the runtime.
