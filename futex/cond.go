@@ -21,33 +21,37 @@ import (
 //	...
 //	m.Unlock()
 //
-// The protocol. seq counts the signals. A waiter, still holding the mutex, counts itself
-// in waiters and reads seq, unlocks, and sleeps while seq is what it read. A
-// signal adds one to seq and wakes one sleeper. The naive condition variable, which
-// unlocks and then sleeps without a word to compare, loses every signal that comes between
-// the two. Here such a signal has changed seq, and the sleep does not begin.
+// The protocol. seq counts the signals. A waiter, still holding the mutex,
+// counts itself in waiters and reads seq, unlocks, and sleeps while seq is
+// what it read. A signal adds one to seq and wakes one sleeper. The naive
+// condition variable, which unlocks and then sleeps without a word to
+// compare, loses every signal that comes between the two. Here such a signal
+// has changed seq, and the sleep does not begin.
 //
-// Signal and Broadcast do nothing where waiters is 0, and lose nobody by it: who
-// changed the condition under the mutex did so before the waiter took the mutex, and then
-// the waiter saw the change, or after it gave it up, and then it was counted.
+// Signal and Broadcast do nothing where waiters is 0, and lose nobody by it:
+// who changed the condition under the mutex did so before the waiter took the
+// mutex, and then the waiter saw the change, or after it gave it up, and then
+// it was counted.
 //
-// Broadcast does not wake all to have them fight for one mutex. It wakes one and moves the
-// others to the queue of the mutex in one step (FUTEX_CMP_REQUEUE). The mutex word knows
-// nothing of those sleepers, so whoever returns from the sleep locks it as one behind whom others
-// may sleep (mutexLocked|mutexSleepers): its Unlock wakes the next of them, and
-// so on to the last. For the same reason a waiter that was woken never sleeps on
-// seq again, even if seq has not changed: the wake may have been an Unlock's, and the duty to wake the next has
-// come with it. If seq changes between Broadcast's addition and its requeue, the kernel moves nobody and
-// Broadcast wakes all, which is never wrong.
+// Broadcast does not wake all to have them fight for one mutex. It wakes one
+// and moves the others to the queue of the mutex in one step
+// (FUTEX_CMP_REQUEUE). The mutex word knows nothing of those sleepers, so
+// whoever returns from the sleep locks it as one behind whom others may sleep
+// (mutexLocked|mutexSleepers): its Unlock wakes the next of them, and so on
+// to the last. For the same reason a waiter that was woken never sleeps on
+// seq again, even if seq has not changed: the wake may have been an Unlock's,
+// and the duty to wake the next has come with it. If seq changes between
+// Broadcast's addition and its requeue, the kernel moves nobody and Broadcast
+// wakes all, which is never wrong.
 //
 //	seq      grows by one with each Signal and Broadcast that found waiters;
 //	         a waiter that does not get to sleep for exactly a multiple of 2^32 of them is not told
 //	waiters  callers between their count and their return from sleep
 //	mutex    distance in bytes from the Cond to its Mutex; 0: not bound yet
 //
-// Signal wakes the waiter that has slept longest among those of the highest real-time
-// priority. Who signals without holding the mutex should know that one of higher priority
-// that comes in that moment can take the wake-up.
+// Signal wakes the waiter that has slept longest among those of the highest
+// real-time priority. Who signals without holding the mutex should know that
+// one of higher priority that comes in that moment can take the wake-up.
 type Cond struct {
 	_       noCopy
 	seq     uint32
@@ -65,7 +69,8 @@ type Cond struct {
 func (c *Cond) Wait(m *Mutex) { c.wait(m, Deadline{}) }
 
 // WaitFor is Wait for at most d, not counting the time it takes to lock m. It
-// returns false if the time was up and nobody had signalled since the call; m is locked either way.
+// returns false if the time was up and nobody had signalled since the call; m
+// is locked either way.
 func (c *Cond) WaitFor(m *Mutex, d time.Duration) bool { return c.wait(m, After(d)) }
 
 // WaitUntil is WaitFor with a Deadline. A loop needs this one.

@@ -104,8 +104,8 @@ func meetInNoise(w *world) {
 }
 
 // signalAndBroadcast: the first broadcasts, the second signals at the same
-// time, the others wait for the next turn. If the Signal comes inside the Broadcast it
-// wakes one, and all others are still the Broadcast's.
+// time, the others wait for the next turn. If the Signal comes inside the
+// Broadcast it wakes one, and all others are still the Broadcast's.
 func signalAndBroadcast(w *world) {
 	id := w.id()
 	for turn := 1; turn <= w.rounds; turn++ {

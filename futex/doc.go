@@ -26,10 +26,10 @@
 // What is released by one atomic operation can be freed by the next owner:
 // after that operation Mutex.Unlock, Semaphore.Release, Event.Set,
 // WaitGroup.Done, Barrier.Wait of the serial caller and Once.Do touch the
-// primitive's memory no more, and give at most its address to the kernel. A wake for memory
-// that is something else by then is a stale wake; see [Wait]. Two are
-// different: the memory of a Cond or RWMutex stays until the calls on it have
-// returned.
+// primitive's memory no more, and give at most its address to the kernel. A
+// wake for memory that is something else by then is a stale wake; see [Wait].
+// Two are different: the memory of a Cond or RWMutex stays until the calls on
+// it have returned.
 //
 // Misuse panics with a constant string that begins with "futex: ". On a
 // goroutine it is an ordinary panic, on our threads a fault.

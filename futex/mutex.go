@@ -10,29 +10,33 @@ import (
 // A Mutex is a mutual exclusion lock. The zero Mutex is free. It has no owner:
 // who unlocks it need not be who locked it.
 //
-// The protocol is the three-state mutex of Drepper's "Futexes are tricky", with a
-// fourth field against starvation. state is free, locked, or locked with
-// sleepers. Lock and Unlock are one compare-and-swap each while nobody sleeps. A waiter
-// marks the word with mutexSleepers, in one step that fails if the lock has come free,
-// and sleeps while the word is what it marked. Unlock clears the whole word and, where the mark was
-// set, wakes one. It clears the mark although others may still sleep, so that those who
-// lock and unlock before the woken one has arrived make no system calls. The woken one
+// The protocol is the three-state mutex of Drepper's "Futexes are tricky",
+// with a count in the same word against starvation. state is free, locked, or locked
+// with sleepers. Lock and Unlock are one compare-and-swap each while nobody
+// sleeps. A waiter marks the word with mutexSleepers, in one step that fails
+// if the lock has come free, and sleeps while the word is what it marked.
+// Unlock clears the whole word and, where the mark was set, wakes one. It
+// clears the mark although others may still sleep, so that those who lock and
+// unlock before the woken one has arrived make no system calls. The woken one
 // knows: it locks with the mark set, and so its own Unlock wakes the next.
 //
-// Two naive versions lose a wake-up. One, with two states, must wake at every Unlock, or
-// guess. The other has the woken waiter lock without the mark: with two sleepers, the
-// first wakes up and unlocks a word that says that nobody sleeps, and the second sleeps
-// for ever beside a free lock.
+// The naive version that loses a wake-up lets the woken waiter lock without
+// the mark: of two sleepers the first wakes up, and unlocks a word that says
+// that nobody sleeps; the second sleeps for ever beside a free lock.
 //
-// Whoever is awake may take a free lock before the one that was woken for it. That is
-// what makes a busy Mutex fast, since a wake-up takes microseconds and a lock nanoseconds,
-// but alone it lets a thread that locks in a loop starve a sleeper. So a waiter that
-// has been woken and has lost four times (patience) adds mutexStarver to the word. While
-// that count is not 0, Unlock leaves the lock free but reserved, and wakes one of the
-// starving by their bit in the wait's bitset; nobody else takes it. The bound: the kernel's
-// queue is first in, first out among equal priorities, so a sleeper is woken after those before it, and passed over
-// four times at most after that. The trade: while the lock is reserved it stands idle until the starving
-// waiter runs, and the faster the lock is passed on by force the slower it is for all.
+// Whoever is awake may take a free lock before the one that was woken for it.
+// That is what makes a busy Mutex fast, since a wake-up takes microseconds
+// and a lock nanoseconds, but alone it lets a thread that locks in a loop
+// starve a sleeper. So a waiter that has been woken and has lost four times
+// (patience) adds mutexStarver to the word. While that count is not 0, Unlock
+// leaves the lock free but reserved, and wakes one of the starving by their
+// bit in the wait's bitset; nobody else takes it. The bound: the kernel's
+// queue is first in, first out among equal priorities, so a sleeper is woken
+// after those before it, and passed over four times at most after that. (A
+// signal handler sends a sleeping goroutine to the end of the queue; our
+// threads have none.) The trade: while the lock is reserved it stands idle
+// until the starving waiter runs. sync.Mutex hands over after 1 ms instead;
+// counting needs no clock, which is a system call here.
 //
 //	word                            state                 leaves it by
 //	0                               free                  Lock: locked
@@ -43,8 +47,9 @@ import (
 //	    without                     reserved              one that starves: -starver +locked +sleepers
 //	                                                      its time is up: -starver; the last: free, wakes one
 //
-// Ordering: every change of the word is a sequentially consistent atomic. The one that
-// gives the lock up is the last access to the Mutex's memory; see the package documentation.
+// Ordering: every change of the word is a sequentially consistent atomic. The
+// one that gives the lock up is the last access to the Mutex's memory; see
+// the package documentation.
 type Mutex struct {
 	_     noCopy
 	state uint32
@@ -67,13 +72,14 @@ const (
 )
 
 // How long Lock spins: up to mutexRounds looks at the word, mutexPauses hints
-// before each. Measured on a 2-CPU AMD EPYC (Zen 5) guest, where PAUSE takes 30 ns:
-// all of it is 6 us, about what a sleep and a wake-up cost together at best.
-// Looking after every 1, 5, 10, 20 and 40 hints, two contenders with an empty critical
-// section took 41, 30, 35, 21 and 18 ns an operation, and sync.Mutex 18 in the
-// same run: a look takes the cache line from the holder, and the rarer, the longer the
-// holder's run. With 40, shares were as even as with 20, but a waiter is 1.2 us late. On
-// arm64 YIELD is mostly shorter, and so is the spin.
+// before each. Measured on a 2-CPU AMD EPYC (Zen 5) guest, where PAUSE takes
+// 30 ns: all of it is 6 us, about what a sleep and a wake-up cost together at
+// best. Looking after every 1, 5, 10, 20 and 40 hints, two contenders with an
+// empty critical section took 41, 30, 35, 21 and 18 ns an operation, and
+// sync.Mutex 18 in the same run: a look takes the cache line from the holder,
+// and the rarer, the longer the holder's run. With 40, shares were as even as
+// with 20, but a waiter is 1.2 us late. On arm64 YIELD is mostly shorter, and
+// so is the spin.
 //
 // A spin that ends in sleep halves the next one, down to one look, and one
 // that gets the lock doubles it: where the lock is held for long, spinning is

@@ -254,8 +254,8 @@ func TestMutexWithdrawnReservationWakesTheOthers(t *testing.T) {
 	within(t, "the normal sleeper", c.wg.Wait)
 }
 
-// hog takes the lock again as soon as it has given it up; whoever else wants it must be
-// awake in that moment, or have it reserved.
+// hog takes the lock again as soon as it has given it up; whoever else wants
+// it must be awake in that moment, or have it reserved.
 func hog(w *world) {
 	if w.id() == 0 {
 		for atomic.LoadUint32(&w.stop) == 0 {

@@ -1,6 +1,10 @@
 package futex
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"lwprt/asm"
+)
 
 // A Once runs one function once.
 //
@@ -39,8 +43,12 @@ func (o *Once) Do(f func()) {
 
 func (o *Once) do(f func()) {
 	if atomic.CompareAndSwapUint32(&o.state, onceNew, onceRunning) {
-		defer o.done()
+		if asm.Current() == nil {
+			o.hosted(f)
+			return
+		}
 		f()
+		o.done()
 		return
 	}
 	for {
@@ -53,6 +61,13 @@ func (o *Once) do(f func()) {
 			atomic.CompareAndSwapUint32(&o.state, onceRunning, onceSleepers)
 		}
 	}
+}
+
+// hosted runs f on a goroutine, where it can panic. (A thread could not defer in a
+// program compiled without optimization.)
+func (o *Once) hosted(f func()) {
+	defer o.done()
+	f()
 }
 
 func (o *Once) done() {

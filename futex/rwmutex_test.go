@@ -92,8 +92,8 @@ func TestRWMutexHeldLongStillPassesOn(t *testing.T) {
 	})
 }
 
-// overlap keeps at least one reader inside at any time, so that a writer that waits for a moment
-// without readers waits for ever.
+// overlap keeps at least one reader inside at any time, so that a writer that
+// waits for a moment without readers waits for ever.
 func overlap(w *world) {
 	id := w.id()
 	if id == 0 {

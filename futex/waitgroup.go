@@ -19,9 +19,9 @@ import (
 //	Add, reaching 0  with sleepers: (g, sleepers, c) -> (g+1, -, 0); wake all
 //	Wait             count > 0: set sleepers; sleep while the generation is g
 //
-// The naive group sleeps while the count is not 0. It loses the waiter that is slow to
-// wake when the group is used again: the count is no longer 0 by the time it
-// looks. The generation tells it that its own round is over.
+// The naive group sleeps while the count is not 0. It loses the waiter that
+// is slow to wake when the group is used again: the count is no longer 0 by
+// the time it looks. The generation tells it that its own round is over.
 type WaitGroup struct {
 	_     noCopy
 	state uint64
