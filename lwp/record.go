@@ -43,7 +43,7 @@ type record struct {
 	job   uint64 // handle of the run that a pooled thread is to take, or takes
 	pool  uintptr
 	name  [16]byte
-	_     [24]byte // two cache lines in all
+	_     [40]byte // two cache lines in all
 }
 
 const (

@@ -35,20 +35,24 @@ type Key[T any] struct {
 // Tags are never used twice, so what a deleted key leaves behind is not
 // mistaken for a value of the key that takes its place.
 //
-// Threads read the table without a lock: a tag in it says that the rest of the
-// entry is valid. Only goroutines write it, under mu.
+// Threads read the table without a lock: a tag that is there before and after
+// they read the rest of the entry says that it belongs together. Only
+// goroutines write it, under mu, while the tag is 0.
 var keys struct {
-	mu    sync.Mutex
-	used  int              // words of area dealt out
-	tag   uint64           // last tag given
-	free  map[int][]uint16 // places of deleted keys, by size in words
-	table [MaxKeys]entry
+	mu   sync.Mutex
+	used int              // words of area dealt out
+	tag  uint64           // last tag given
+	free map[int][]uint16 // places of deleted keys, by size in words
+	// retired keeps the destructors of deleted keys: a thread may be about to
+	// call one, and the collector does not see it.
+	retired map[unsafe.Pointer]struct{}
+	table   [MaxKeys]entry
 }
 
 type entry struct {
 	tag        atomic.Uint64 // 0: no such key
-	at         uint16
-	destructor func(unsafe.Pointer)
+	at         atomic.Uint32
+	destructor unsafe.Pointer // a func(unsafe.Pointer), or nil
 }
 
 // NewKey makes a key. When a thread ends on which the key is set, destructor,
@@ -64,11 +68,11 @@ func NewKey[T any](destructor func(*T)) (Key[T], error) {
 		return Key[T]{}, ErrSize
 	}
 	words := 1 + (size+wordSize-1)/wordSize
-	id, at, tag, err := newKey(words, *(*func(unsafe.Pointer))(unsafe.Pointer(&destructor)))
+	id, at, tag, err := newKey(words, *(*unsafe.Pointer)(unsafe.Pointer(&destructor)))
 	return Key[T]{tag, at, id}, err
 }
 
-func newKey(words int, destructor func(unsafe.Pointer)) (id uint8, at uint16, tag uint64, err error) {
+func newKey(words int, destructor unsafe.Pointer) (id uint8, at uint16, tag uint64, err error) {
 	if Current() != nil {
 		return 0, 0, 0, ErrThread
 	}
@@ -92,14 +96,16 @@ func newKey(words int, destructor func(unsafe.Pointer)) (id uint8, at uint16, ta
 	}
 	keys.tag++
 	e := &keys.table[i]
-	e.at, e.destructor = at, destructor
+	e.at.Store(uint32(at))
+	atomic.StorePointer(&e.destructor, destructor)
 	e.tag.Store(keys.tag)
 	return uint8(i), at, keys.tag, nil
 }
 
 // Delete ends the key. Values that threads still hold are forgotten when the
 // thread ends at the latest, until when Get may find them; their destructors do
-// not run.
+// not run, except where a thread ends at the same time. The destructor stays
+// reachable for good.
 //
 // Context: goroutine.
 // Errors: ErrKey; ErrThread on a thread.
@@ -118,11 +124,13 @@ func deleteKey(id uint8, tag uint64, words int) error {
 	if tag == 0 || e.tag.Load() != tag {
 		return ErrKey
 	}
-	e.tag.Store(0) // the destructor stays: a thread may be about to call it
+	e.tag.Store(0)
 	if keys.free == nil {
 		keys.free = map[int][]uint16{}
+		keys.retired = map[unsafe.Pointer]struct{}{}
 	}
-	keys.free[words] = append(keys.free[words], e.at)
+	keys.retired[e.destructor] = struct{}{}
+	keys.free[words] = append(keys.free[words], uint16(e.at.Load()))
 	return nil
 }
 
@@ -211,13 +219,14 @@ func RunDestructors(t *TCB) {
 		t.nset--
 		e := &keys.table[t.order[t.nset]]
 		tag := e.tag.Load()
-		if tag == 0 || t.area[e.at] != tag {
+		at, destructor := uint16(e.at.Load()), atomic.LoadPointer(&e.destructor)
+		if tag == 0 || t.area[at] != tag || e.tag.Load() != tag {
 			stale = true
 			continue
 		}
-		t.area[e.at] = 0
-		if e.destructor != nil && t.pass <= DestructorPasses {
-			e.destructor(t.value(e.at))
+		t.area[at] = 0
+		if destructor != nil && t.pass <= DestructorPasses {
+			(*(*func(unsafe.Pointer))(unsafe.Pointer(&destructor)))(t.value(at))
 		}
 	}
 	t.pass, t.late = 0, 0

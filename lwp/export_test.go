@@ -1,0 +1,43 @@
+package lwp
+
+import "unsafe"
+
+// What tests of the outside may know of the inside.
+
+const RecordSize = unsafe.Sizeof(record{})
+
+// Forge returns a handle that nobody gave out.
+func Forge(index int, generation uint64) Thread {
+	return Thread{generation<<indexBits | uint64(index)}
+}
+
+// Parts returns what a handle consists of.
+func (t Thread) Parts() (index int, generation uint64) {
+	return int(t.index()), t.id >> indexBits
+}
+
+// Room returns the number of records there are.
+func Room() int { return int(table.count.Load()) }
+
+// CachedStacks returns the bytes of address space in the stack cache.
+func CachedStacks() int {
+	cache.mu.Lock()
+	defer cache.mu.Unlock()
+	return int(cache.bytes)
+}
+
+// References returns how many references t's record has: the thread's own, and
+// one for each call that is about it.
+func (t Thread) References() int {
+	return int(recordAt(t.index()).word.Load() & indexMask)
+}
+
+// Records returns how many records are in use, runs on pools included.
+func Records() (n int) {
+	for i := range table.count.Load() {
+		if recordAt(i+1).word.Load()&indexMask != 0 {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,5 @@
+//go:build race || msan || asan
+
+package lwp_test
+
+const raceEnabled = true
