@@ -119,6 +119,7 @@ func getgReg() uintptr
 // wrapper, which loads g from where the entry code has put it.
 //
 //go:nosplit // runs before anything has looked at the stack's bounds; keep the first frame checkable by eye
+//lint:ignore U1000 called by assembly
 func childMain(t *TCB) {
 	(*(*func(*TCB))(unsafe.Pointer(&t.Entry)))(t)
 }

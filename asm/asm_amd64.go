@@ -2,6 +2,7 @@ package asm
 
 import "syscall"
 
+//lint:ignore U1000 read by assembly
 const sysArchPrctl = syscall.SYS_ARCH_PRCTL
 
 // prologue is how compiled code begins that checks its stack:

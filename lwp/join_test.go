@@ -72,7 +72,7 @@ func TestJoinOfSelfIsRefused(t *testing.T) {
 			selfCodes[0].Store(uint32(lwptest.CodeOf(self.Join())))
 			selfCodes[1].Store(uint32(lwptest.CodeOf(self.TryJoin())))
 			selfCodes[2].Store(uint32(lwptest.CodeOf(self.JoinFor(time.Hour))))
-			selfCodes[3].Store(uint32(lwptest.CodeOf(self.JoinContext(nil))))
+			selfCodes[3].Store(uint32(lwptest.CodeOf(self.JoinContext(context.TODO()))))
 			up.Raise()
 		}, up, attr)
 		up.Wait()

@@ -20,7 +20,6 @@ type cargo struct {
 type hold struct {
 	up, leave lwptest.Flag
 	wrong     atomic.Int64
-	next      lwp.Thread
 }
 
 const pattern = 0x6b65657020746869
