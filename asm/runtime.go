@@ -4,7 +4,11 @@ package asm
 
 import (
 	"bytes"
+	"os"
 	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 )
@@ -25,13 +29,24 @@ const MaxTLS = 64 << 10
 type Layout struct {
 	Guard uintptr // stackguard0 - stack.lo, in bytes
 	TLS   int     // the result of TLSOffset
+	Text  Range   // the code of the program
+	// AtomicBarrier is the write barrier of atomic pointer stores, which
+	// faults as a whole without an m and can be returned past. It is empty
+	// where no such function was found.
+	AtomicBarrier Range
 }
+
+// A Range is the addresses [Lo, Hi).
+type Range struct{ Lo, Hi uintptr }
+
+// Has says whether pc is in r.
+func (r Range) Has(pc uintptr) bool { return r.Lo <= pc && pc < r.Hi }
 
 // CheckRuntime verifies on a goroutine that this program's Go runtime is what
 // the assembly assumes. why is empty where it is, and names the first
 // assumption that does not hold otherwise; it never crashes.
 func CheckRuntime() (l Layout, why string) {
-	if code := **(**uintptr)(unsafe.Pointer(&probeFunc)); !bytes.HasPrefix(unsafe.Slice((*byte)(codeAt(code)), 16), prologue) {
+	if !bytes.HasPrefix(unsafe.Slice((*byte)(codeAt(codeOf(probe))), 16), prologue) {
 		return l, "the function prologue does not compare SP with g.stackguard0"
 	}
 	l.TLS = TLSOffset()
@@ -49,7 +64,70 @@ func CheckRuntime() (l Layout, why string) {
 		runtime.Gosched()
 	}
 	l.Guard = s.head.StackGuard0 - s.head.StackLo
-	return l, s.check()
+	if why = s.check(); why != "" {
+		return l, why
+	}
+	if l.Text = textOf(codeOf(probe)); !l.Text.Has(codeOf(probe)) {
+		return l, "/proc/self/maps does not show the program's code"
+	}
+	l.AtomicBarrier = l.callee(codeOf(atomic.StorePointer), "runtime.atomicwb")
+	return l, ""
+}
+
+// codeOf returns the address of f's code.
+func codeOf[F any](f F) uintptr { return **(**uintptr)(unsafe.Pointer(&f)) }
+
+// textOf returns the executable mapping that contains pc.
+func textOf(pc uintptr) Range {
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return Range{}
+	}
+	for line := range strings.Lines(string(maps)) {
+		span, rest, _ := strings.Cut(line, " ")
+		lo, hi, _ := strings.Cut(span, "-")
+		var r Range
+		if l, err := strconv.ParseUint(lo, 16, 64); err == nil {
+			r.Lo = uintptr(l)
+		}
+		if h, err := strconv.ParseUint(hi, 16, 64); err == nil {
+			r.Hi = uintptr(h)
+		}
+		if r.Has(pc) && strings.HasPrefix(rest, "r-x") {
+			return r
+		}
+	}
+	return Range{}
+}
+
+// callee finds the function that the code at pc calls by this name.
+func (l *Layout) callee(pc uintptr, name string) Range {
+	const most = 4 << 10 // no function that matters is larger
+	if !l.Text.Has(pc) || !l.Text.Has(pc+most) {
+		return Range{}
+	}
+	code := unsafe.Slice((*byte)(codeAt(pc)), extent(pc, most))
+	for _, target := range calls(code, pc) {
+		if !l.Text.Has(target) {
+			continue
+		}
+		if f := runtime.FuncForPC(target); f != nil && f.Entry() == target && f.Name() == name {
+			return Range{target, target + extent(target, most)}
+		}
+	}
+	return Range{}
+}
+
+// extent returns the size of the function at entry, most at the most.
+func extent(entry, most uintptr) uintptr {
+	n := uintptr(1)
+	for n < most {
+		if f := runtime.FuncForPC(entry + n); f == nil || f.Entry() > entry {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // gSample is a goroutine's g as found, with what must agree with it.
@@ -126,8 +204,6 @@ func load(addr uintptr) (w uintptr, ok bool) {
 //
 //go:nosplit // sampleG calls it
 func codeAt(addr uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&addr)) }
-
-var probeFunc = probe
 
 // probe is a function that checks its stack and does nothing.
 //

@@ -78,6 +78,14 @@ type Attr struct {
 	Enter      []int
 	EnterTypes []int
 
+	// FaultPolicy says what a fault of the thread does.
+	FaultPolicy FaultPolicy
+
+	// OnFault, if not nil, runs on the thread after a fault, before
+	// destructors and exit hooks, with what is known of it. It is freestanding
+	// and a top-level function.
+	OnFault func(*Fault)
+
 	// Pool, if not nil, lends one of its parked threads instead of creating
 	// one. Of the other attributes only Detached may be set; the pool's own
 	// say how its threads are.
@@ -119,7 +127,7 @@ func hasNUL(s string) bool {
 // poolable says whether a is the zero Attr, but for Pool and Detached.
 func (a *Attr) poolable() bool {
 	return a.Name == "" && a.StackSize == 0 && a.GuardSize == 0 && !a.PrivateFS && !a.PrivateFiles &&
-		a.Namespaces == 0 && !a.needsSetup()
+		a.Namespaces == 0 && a.FaultPolicy == ContainFault && a.OnFault == nil && !a.needsSetup()
 }
 
 func (a *Attr) stackSize() uintptr {

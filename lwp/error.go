@@ -40,12 +40,16 @@ const (
 	opUnshare
 	opWrite
 	opFutex
+	opMunmap
+	opPpoll
+	opSigaction
 	numOps
 )
 
 var opNames = [numOps]string{
 	"clone", "mmap", "mprotect", "sched_setaffinity", "sched_setscheduler",
-	"setpriority", "prctl", "setns", "unshare", "write", "futex",
+	"setpriority", "prctl", "setns", "unshare", "write", "futex", "munmap", "ppoll",
+	"rt_sigaction",
 }
 
 // An Error is a system call that failed. errors.Is matches its Errno.

@@ -1,0 +1,4 @@
+package lwptest
+
+// emulatorName is the program of qemu-user for this architecture.
+const emulatorName = "qemu-aarch64"
