@@ -4,10 +4,7 @@ package asm
 
 import (
 	"bytes"
-	"os"
 	"runtime"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -67,67 +64,53 @@ func CheckRuntime() (l Layout, why string) {
 	if why = s.check(); why != "" {
 		return l, why
 	}
-	if l.Text = textOf(codeOf(probe)); !l.Text.Has(codeOf(probe)) {
-		return l, "/proc/self/maps does not show the program's code"
-	}
-	l.AtomicBarrier = l.callee(codeOf(atomic.StorePointer), "runtime.atomicwb")
+	l.Text = textOf(codeOf(probe))
+	l.AtomicBarrier = callee(codeOf(atomic.StorePointer), "runtime.atomicwb")
 	return l, ""
 }
 
 // codeOf returns the address of f's code.
 func codeOf[F any](f F) uintptr { return **(**uintptr)(unsafe.Pointer(&f)) }
 
-// textOf returns the executable mapping that contains pc.
+// textOf returns the program's Go code, which contains pc: the runtime knows a
+// function for every address in it, and for none outside.
 func textOf(pc uintptr) Range {
-	maps, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		return Range{}
+	known := func(pc uintptr) bool { return runtime.FuncForPC(pc) != nil }
+	return Range{pc - reach(pc, ^uintptr(0), known), pc + reach(pc, 1, known) + 1}
+}
+
+// functionAt returns the extent of the function that begins at entry.
+func functionAt(entry uintptr) Range {
+	return Range{entry, entry + 1 + reach(entry, 1, func(pc uintptr) bool {
+		f := runtime.FuncForPC(pc)
+		return f != nil && f.Entry() == entry
+	})}
+}
+
+// reach returns how far from pc, in steps of 1 or -1, ok holds without a gap.
+func reach(pc, step uintptr, ok func(uintptr) bool) uintptr {
+	n, stride := uintptr(0), uintptr(1)
+	for ; ok(pc + step*(n+stride)); stride *= 2 {
+		n += stride
 	}
-	for line := range strings.Lines(string(maps)) {
-		span, rest, _ := strings.Cut(line, " ")
-		lo, hi, _ := strings.Cut(span, "-")
-		var r Range
-		if l, err := strconv.ParseUint(lo, 16, 64); err == nil {
-			r.Lo = uintptr(l)
-		}
-		if h, err := strconv.ParseUint(hi, 16, 64); err == nil {
-			r.Hi = uintptr(h)
-		}
-		if r.Has(pc) && strings.HasPrefix(rest, "r-x") {
-			return r
+	for ; stride > 0; stride /= 2 {
+		if ok(pc + step*(n+stride)) {
+			n += stride
 		}
 	}
-	return Range{}
+	return n
 }
 
 // callee finds the function that the code at pc calls by this name.
-func (l *Layout) callee(pc uintptr, name string) Range {
-	const most = 4 << 10 // no function that matters is larger
-	if !l.Text.Has(pc) || !l.Text.Has(pc+most) {
-		return Range{}
-	}
-	code := unsafe.Slice((*byte)(codeAt(pc)), extent(pc, most))
+func callee(pc uintptr, name string) Range {
+	at := functionAt(pc)
+	code := unsafe.Slice((*byte)(codeAt(at.Lo)), at.Hi-at.Lo)
 	for _, target := range calls(code, pc) {
-		if !l.Text.Has(target) {
-			continue
-		}
 		if f := runtime.FuncForPC(target); f != nil && f.Entry() == target && f.Name() == name {
-			return Range{target, target + extent(target, most)}
+			return functionAt(target)
 		}
 	}
 	return Range{}
-}
-
-// extent returns the size of the function at entry, most at the most.
-func extent(entry, most uintptr) uintptr {
-	n := uintptr(1)
-	for n < most {
-		if f := runtime.FuncForPC(entry + n); f == nil || f.Entry() > entry {
-			break
-		}
-		n++
-	}
-	return n
 }
 
 // gSample is a goroutine's g as found, with what must agree with it.

@@ -149,6 +149,7 @@ func cached(size, guard uintptr) *control {
 // recycle caches or unmaps the memory of a thread that is gone.
 func (c *control) recycle() {
 	c.dying, c.nhooks, c.count = false, 0, 0
+	tls.Reset(&c.TCB)
 	cache.mu.Lock()
 	if cache.bytes+c.size <= cache.limit.Load() {
 		c.next, cache.top = cache.top, uintptr(unsafe.Pointer(c))

@@ -206,3 +206,12 @@ func RunDestructors(t *TCB) {
 		}
 	}
 }
+
+// Reset unsets every key of t, the TCB of a thread that is gone, without
+// destructors: it may have ended without running them.
+func Reset(t *TCB) {
+	if t.nset > 0 {
+		t.nset = 0
+		clear(t.area[:])
+	}
+}
