@@ -27,10 +27,14 @@ type Layout struct {
 	Guard uintptr // stackguard0 - stack.lo, in bytes
 	TLS   int     // the result of TLSOffset
 	Text  Range   // the code of the program
-	// AtomicBarrier is the write barrier of atomic pointer stores, which
-	// faults as a whole without an m and can be returned past. It is empty
+	// Barriers are the write barriers that fault before they have done
+	// anything where there is no m, and can be returned past: that of atomic
+	// pointer stores, and that of copies into package variables. One is empty
 	// where no such function was found.
-	AtomicBarrier Range
+	Barriers [2]Range
+	// Morestack is where a function goes that finds its stack exhausted, and
+	// where that faults.
+	Morestack Range
 }
 
 // A Range is the addresses [Lo, Hi).
@@ -65,7 +69,10 @@ func CheckRuntime() (l Layout, why string) {
 		return l, why
 	}
 	l.Text = textOf(codeOf(probe))
-	l.AtomicBarrier = callee(codeOf(atomic.StorePointer), "runtime.atomicwb")
+	l.Barriers[0] = callee(codeOf(atomic.StorePointer), "runtime.atomicwb")
+	l.Barriers[1] = callee(codeOf(probeCopy),
+		"runtime.typedslicecopy", "runtime.bulkBarrierPreWrite", "runtime.bulkBarrierBitmap")
+	l.Morestack = callee(codeOf(probe), "runtime.morestack_noctxt", "runtime.morestack")
 	return l, ""
 }
 
@@ -101,16 +108,23 @@ func reach(pc, step uintptr, ok func(uintptr) bool) uintptr {
 	return n
 }
 
-// callee finds the function that the code at pc calls by this name.
-func callee(pc uintptr, name string) Range {
-	at := functionAt(pc)
-	code := unsafe.Slice((*byte)(codeAt(at.Lo)), at.Hi-at.Lo)
-	for _, target := range calls(code, pc) {
-		if f := runtime.FuncForPC(target); f != nil && f.Entry() == target && f.Name() == name {
-			return functionAt(target)
+// callee follows calls by name from the function at pc on, and returns where
+// the last one leads.
+func callee(pc uintptr, names ...string) (r Range) {
+	for _, name := range names {
+		at := functionAt(pc)
+		r = Range{}
+		for _, target := range calls(unsafe.Slice((*byte)(codeAt(at.Lo)), at.Hi-at.Lo), pc) {
+			if f := runtime.FuncForPC(target); f != nil && f.Entry() == target && f.Name() == name {
+				r = functionAt(target)
+				break
+			}
+		}
+		if pc = r.Lo; pc == 0 {
+			break
 		}
 	}
-	return Range{}
+	return r
 }
 
 // gSample is a goroutine's g as found, with what must agree with it.
@@ -195,3 +209,8 @@ func probe() { runtime.KeepAlive(probe2()) }
 
 //go:noinline
 func probe2() int { return 0 }
+
+// probeCopy is a copy of pointers.
+//
+//go:noinline
+func probeCopy(dst, src []unsafe.Pointer) { copy(dst, src) }

@@ -62,23 +62,32 @@ func (c *SigContext) SkipBarrier(buf uintptr) bool {
 	saved := (*[2]uintptr)(codeAt(c.rsp + 96))
 	c.r[3] = buf // R11
 	c.r[4], c.r[5] = saved[0], saved[1]
-	c.Return(0)
+	c.leave()
 	return true
 }
 
-// Return makes the handler's return continue where the interrupted function,
-// which has its frame set up, would return to. entry is that function's.
-func (c *SigContext) Return(entry uintptr) {
+// Return makes the handler's return continue where the interrupted function
+// would return to, or says that it cannot: where that function, at entry, has
+// not set up its frame.
+func (c *SigContext) Return(entry uintptr) bool {
+	if Frameless(entry, c.rip) {
+		return false
+	}
+	c.leave()
+	return true
+}
+
+func (c *SigContext) leave() {
 	frame := (*[2]uintptr)(codeAt(c.rbp))
 	c.rsp = c.rbp + unsafe.Sizeof(*frame)
 	c.rbp, c.rip = frame[0], frame[1]
 }
 
-// calls returns the targets of the direct calls in code, which lies at pc. Some
-// are none: bytes inside another instruction.
+// calls returns the targets of the direct calls and jumps out of the function
+// whose code lies at pc. Some are none: bytes inside another instruction.
 func calls(code []byte, pc uintptr) (targets []uintptr) {
 	for i := 0; i+5 <= len(code); i++ {
-		if code[i] == 0xe8 {
+		if code[i] == 0xe8 || code[i] == 0xe9 { // CALL, JMP
 			rel := int32(binary.LittleEndian.Uint32(code[i+1:]))
 			targets = append(targets, pc+uintptr(i)+5+uintptr(rel))
 		}

@@ -49,17 +49,27 @@ func (c *SigContext) SkipBarrier(buf uintptr) bool {
 	if code[6] != barrierSave || code[7] != barrierLoad || code[8]&loadMask != loadR0R0 {
 		return false
 	}
+	size := frameSize(unsafe.Slice(&code[0], 6))
+	if size == 0 {
+		return false
+	}
 	saved := (*[2]uintptr)(codeAt(c.sp + 184))
 	c.r[25] = buf
 	c.r[0], c.r[1] = saved[0], saved[1]
-	c.leave(frameSize(unsafe.Slice(&code[0], 6)))
+	c.leave(size)
 	return true
 }
 
-// Return makes the handler's return continue where the interrupted function,
-// which has its frame set up, would return to. entry is that function's.
-func (c *SigContext) Return(entry uintptr) {
-	c.leave(frameSize(unsafe.Slice((*uint32)(codeAt(entry)), 8)))
+// Return makes the handler's return continue where the interrupted function
+// would return to, or says that it cannot: where that function, at entry, has
+// not set up its frame.
+func (c *SigContext) Return(entry uintptr) bool {
+	size := frameSize(unsafe.Slice((*uint32)(codeAt(entry)), (c.pc-entry)/4))
+	if size == 0 {
+		return false
+	}
+	c.leave(size)
+	return true
 }
 
 func (c *SigContext) leave(size uintptr) {
@@ -79,10 +89,10 @@ func frameSize(code []uint32) uintptr {
 	return 0
 }
 
-// calls returns the targets of the direct calls in code, which lies at pc.
+// calls returns the targets of the direct calls and jumps in code, which lies at pc.
 func calls(code []byte, pc uintptr) (targets []uintptr) {
 	for i := 0; i+4 <= len(code); i += 4 {
-		if in := binary.LittleEndian.Uint32(code[i:]); in>>26 == 0x25 { // BL
+		if in := binary.LittleEndian.Uint32(code[i:]); in>>26&0x1f == 5 { // BL, B
 			rel := int32(in<<6) >> 4
 			targets = append(targets, pc+uintptr(i)+uintptr(int(rel)))
 		}

@@ -93,8 +93,9 @@ func (c *control) openFaults() {
 }
 
 var (
-	faultEntry = onFault
-	afterFault = faulted
+	faultEntry  = onFault
+	afterFault  = faulted
+	afterFaults = faultedAgain
 )
 
 // onFault is the handler. It runs on the signal stack, with all signals
@@ -102,10 +103,7 @@ var (
 func onFault(tcb *asm.TCB, sig int, info *asm.SigInfo, ctx *asm.SigContext) {
 	c := (*control)(unsafe.Pointer(tcb))
 	if info.Code <= 0 {
-		// Sent by somebody (SI_USER, SI_TKILL, SI_QUEUE): the program's affair,
-		// so the main thread gets it as if it had been chosen first.
-		pid, _, _ := unix.RawSyscall(unix.SYS_GETPID, 0, 0, 0)
-		unix.RawSyscall6(unix.SYS_RT_TGSIGQUEUEINFO, pid, pid, uintptr(sig), uintptr(unsafe.Pointer(info)), 0, 0)
+		forward(sig, info)
 		return
 	}
 	pc := ctx.PC()
@@ -113,19 +111,57 @@ func onFault(tcb *asm.TCB, sig int, info *asm.SigInfo, ctx *asm.SigContext) {
 		if ctx.SkipBarrier(uintptr(unsafe.Pointer(&c.scratch))) {
 			return
 		}
-		if layout.AtomicBarrier.Has(pc) {
-			ctx.Return(layout.AtomicBarrier.Lo)
-			return
+		for i := range layout.Barriers {
+			if b := &layout.Barriers[i]; b.Has(pc) && ctx.Return(b.Lo) {
+				return
+			}
 		}
 	}
-	if c.count++; c.count > maxFaults {
-		asm.Exit(0) // the teardown itself is broken; its memory is lost
-	}
-	if c.count == 1 {
+	c.count++
+	next := &afterFault
+	switch {
+	case c.count == 1:
 		c.fault.note(c, sig, info, ctx)
+	case c.count == maxFaults:
+		next = &afterFaults
+	case c.count > maxFaults:
+		asm.Exit(0) // not even that went well; its memory is lost
 	}
-	c.Entry = *(*uintptr)(unsafe.Pointer(&afterFault))
+	c.Entry = *(*uintptr)(unsafe.Pointer(next))
 	ctx.Resume(asm.ResumePC(), c.G.StackHi-asm.FrameSize)
+}
+
+// bounces counts signals that forward has sent and got back, one after another.
+var bounces atomic.Uint32
+
+// forward hands on a signal that somebody has sent, which is the program's
+// affair: the thread has fault signals unblocked, and the kernel may choose it
+// for a signal to the process when the main thread is not free to take it.
+//
+// What kill(2) sent is sent again so, for the receiver to see the same code;
+// the kernel goes on to the next thread that takes the signal. Where none does
+// but threads like this one, it stays pending on the main thread in the end.
+// One with a value goes to the main thread with all it carries: the kernel
+// lets only that code and value be repeated.
+func forward(sig int, info *asm.SigInfo) {
+	const (
+		siUser, siTkill = 0, -6
+		maxBounces      = 1000 // many more than there are threads like this, usually
+	)
+	pid, _, _ := unix.RawSyscall(unix.SYS_GETPID, 0, 0, 0)
+	if info.Code != siUser && info.Code != siTkill {
+		unix.RawSyscall6(unix.SYS_RT_TGSIGQUEUEINFO, pid, pid, uintptr(sig), uintptr(unsafe.Pointer(info)), 0, 0)
+		return
+	}
+	sender := uintptr(uint32(info.Addr)) // si_pid lies where si_addr does
+	if sender != pid {
+		bounces.Store(0)
+	}
+	if info.Code == siUser && bounces.Add(1) < maxBounces {
+		unix.RawSyscall(unix.SYS_KILL, pid, uintptr(sig), 0)
+	} else {
+		unix.RawSyscall(unix.SYS_TGKILL, pid, pid, uintptr(sig))
+	}
 }
 
 // note fills f in from the state of c at the fault.
@@ -138,12 +174,13 @@ func (f *Fault) note(c *control, sig int, info *asm.SigInfo, ctx *asm.SigContext
 		f.Addr = info.Addr
 	}
 	guard := c.base + sigArea
-	f.inGuard = guard <= f.Addr && f.Addr < guard+c.guard
+	f.overflow = guard <= f.Addr && f.Addr < guard+c.guard || layout.Morestack.Has(f.PC)
 	lo, hi := c.G.StackLo, c.G.StackHi
 	if lo <= f.SP && f.SP < hi-16 {
 		f.link, f.outer = ctx.Links()
 	}
 	f.frames(ctx.FP(), lo, hi)
+	f.guess()
 }
 
 // frames follows the frame pointers from fp while they stay on the stack [lo, hi) and go up.
@@ -167,24 +204,40 @@ func faulted(tcb *asm.TCB) {
 	c.finish()
 }
 
+// faultedAgain is where a thread goes on whose teardown has caused so many
+// faults that it would not end: without the rest of its destructors and hooks.
+func faultedAgain(tcb *asm.TCB) {
+	c := (*control)(unsafe.Pointer(tcb))
+	c.dropTeardown()
+	c.finish()
+}
+
+func (c *control) dropTeardown() {
+	tls.Reset(&c.TCB)
+	c.nhooks = 0
+}
+
 // keepFault hands the fault of c, once, to the record of the thread or run
-// that it ended, where Join finds it after c has gone.
+// that it ended, where Join finds it after c has gone. The hook comes after
+// that: it may fault itself, or end the thread.
 func (c *control) keepFault() {
 	r := recordAt(c.self.index())
-	if r.fault != 0 {
-		return
+	if r.fault == 0 {
+		f := allocFault()
+		if f == nil {
+			f = &lostFault
+		} else {
+			c.fault.name = r.name
+			*f = *c.fault
+		}
+		r.fault = uintptr(unsafe.Pointer(f))
 	}
-	f := allocFault()
-	if f == nil {
-		f = &lostFault
-	} else {
-		*f = *c.fault
-	}
+	f := (*Fault)(pointer(r.fault))
 	if hook := c.hook; hook != 0 {
+		c.hook = 0
 		f.told = true
 		(*(*func(*Fault))(unsafe.Pointer(&hook)))(f)
 	}
-	r.fault = uintptr(unsafe.Pointer(f))
 	if c.policy == CrashOnFault {
 		f.crash()
 	}
@@ -200,13 +253,18 @@ func Abort(msg string) {
 		panic("lwp: Abort: " + msg)
 	}
 	f := c.fault
-	*f = Fault{Reason: Explicit, StackSize: int(c.G.StackHi - c.G.StackLo), TID: Self().TID()}
+	*f = Fault{
+		Reason: Explicit, StackSize: int(c.G.StackHi - c.G.StackLo),
+		TID: int(atomic.LoadUint32(&recordAt(c.index).exit)),
+	}
 	f.nmsg = copy(f.msg[:], msg)
 	f.frames(asm.FramePointer(), c.G.StackLo, c.G.StackHi)
 	if f.n > 0 {
 		f.PC = f.pcs[0]
 	}
-	c.count++
+	if c.count++; c.count >= maxFaults {
+		c.dropTeardown()
+	}
 	c.keepFault()
 	c.finish()
 	asm.Exit(0)
@@ -272,11 +330,9 @@ func (r *record) takeFault(t Thread) *Fault {
 	}
 	*f = *kept
 	freeFault(kept)
-	f.Thread, f.name = t, r.name
+	f.Thread = t
 	if asm.Current() == nil {
 		f.classify()
-	} else {
-		f.guess()
 	}
 	return f
 }
