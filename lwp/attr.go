@@ -78,6 +78,11 @@ type Attr struct {
 	Enter      []int
 	EnterTypes []int
 
+	// Strict has the function checked before it first runs, and refuses it
+	// with a report where it is not freestanding. The program must import
+	// lwprt/lwp/freestanding. Only on goroutines.
+	Strict bool
+
 	// FaultPolicy says what a fault of the thread does.
 	FaultPolicy FaultPolicy
 
@@ -87,7 +92,7 @@ type Attr struct {
 	OnFault func(*Fault)
 
 	// Pool, if not nil, lends one of its parked threads instead of creating
-	// one. Of the other attributes only Detached may be set; the pool's own
+	// one. Of the other attributes only Detached and Strict may be set; the pool's own
 	// say how its threads are.
 	Pool *Pool
 }

@@ -59,6 +59,11 @@ func start(fn func(unsafe.Pointer), arg unsafe.Pointer, a *Attr) (Thread, error)
 	if err := a.check(); err != nil {
 		return Thread{}, err
 	}
+	if a.Strict {
+		if err := strict(fn); err != nil {
+			return Thread{}, err
+		}
+	}
 	t, r, err := alloc()
 	if err != nil {
 		return Thread{}, err
