@@ -72,7 +72,7 @@ var reasons = [...]struct{ name, advice string }{
 	Printing:           {"printing", "print and fmt need the Go runtime; use lwp.Line"},
 	LockContention:     {"contended lock of package sync", "it parks goroutines; use package futex"},
 	SyncPool:           {"use of sync.Pool", "its caches belong to the scheduler; use lwp.Arena"},
-	DeferStatement:     {"defer that needs the runtime", "defer in a loop, or more than eight in a function"},
+	DeferStatement:     {"defer that needs the runtime", "it is in a loop, or one of more than eight, or the code is not optimized"},
 	BlockingSyscall:    {"system call that tells the scheduler", "use unix.RawSyscall"},
 	SystemStack:        {"runtime work on the system stack", ""},
 	WriteBarrier:       {"write barrier", "a thread may not store pointers into the Go heap"},
@@ -238,13 +238,17 @@ func (f *Fault) classify() {
 	f.Reason = RuntimeCall
 	for i := len(names) - 1; i >= 0; i-- {
 		for _, e := range byEntry {
-			if strings.HasPrefix(names[i], e.prefix) {
-				f.Reason = e.reason
-				if e.reason == LockContention && slices.ContainsFunc(names, fatal) {
-					f.Reason = Panic // such as the unlocking of a lock that is not locked
-				}
-				return
+			if !strings.HasPrefix(names[i], e.prefix) {
+				continue
 			}
+			if e.reason == LockContention && slices.ContainsFunc(names[:i], elsewhere) {
+				break // a Once that runs something
+			}
+			f.Reason = e.reason
+			if e.reason == LockContention && slices.ContainsFunc(names, fatal) {
+				f.Reason = Panic // such as the unlocking of a lock that is not locked
+			}
+			return
 		}
 	}
 }
@@ -290,6 +294,9 @@ func plain(name string) bool {
 	return false
 }
 
+// elsewhere says whether a function is neither of the runtime nor of package sync.
+func elsewhere(name string) bool { return !ofRuntime(name) }
+
 func fatal(name string) bool {
 	return strings.HasSuffix(name, ".fatal") || strings.HasSuffix(name, ".throw")
 }
@@ -311,15 +318,22 @@ func standard(fr runtime.Frame) bool {
 	if lib := library(); lib != "" {
 		return strings.HasPrefix(fr.File, lib)
 	}
-	slash := strings.LastIndexByte(fr.Function, '/') + 1
-	dot := strings.IndexByte(fr.Function[slash:], '.')
-	pkg := fr.Function[:slash+max(0, dot)]
-	first, _, _ := strings.Cut(pkg, "/")
-	if pkg == "main" || strings.Contains(first, ".") || !strings.HasPrefix(fr.File, pkg+"/") {
+	// Built with -trimpath: files are named by import path, and modules of
+	// others with @version.
+	first, _, _ := strings.Cut(fr.File, "/")
+	if strings.HasPrefix(fr.Function, "main.") || strings.ContainsAny(first, ".@<") || strings.Contains(fr.File, "@") {
 		return false
 	}
 	info, ok := debug.ReadBuildInfo()
-	return !ok || pkg != info.Main.Path && !strings.HasPrefix(pkg, info.Main.Path+"/")
+	if !ok {
+		return true
+	}
+	for _, m := range append(info.Deps, &info.Main) {
+		if strings.HasPrefix(fr.File, m.Path+"/") {
+			return false
+		}
+	}
+	return true
 }
 
 // ours says whether a call is one in this module's own packages for threads.
