@@ -32,6 +32,7 @@ import (
 type faultState struct {
 	fault   *Fault     // in the signal area: what the handler fills in
 	scratch [8]uintptr // the buffer that a skipped write barrier hands out
+	skipped uintptr    // write barriers, so far
 	policy  FaultPolicy
 	hook    uintptr // func(*Fault) value, 0 for none
 	count   int
@@ -109,10 +110,12 @@ func onFault(tcb *asm.TCB, sig int, info *asm.SigInfo, ctx *asm.SigContext) {
 	pc := ctx.PC()
 	if sig == int(unix.SIGSEGV) && layout.Text.Has(pc) && layout.Text.Has(pc-64) {
 		if ctx.SkipBarrier(uintptr(unsafe.Pointer(&c.scratch))) {
+			c.skipped++
 			return
 		}
 		for i := range layout.Barriers {
 			if b := &layout.Barriers[i]; b.Has(pc) && ctx.Return(b.Lo) {
+				c.skipped++
 				return
 			}
 		}
