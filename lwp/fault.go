@@ -3,6 +3,7 @@ package lwp
 import (
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -141,29 +142,38 @@ var bounces atomic.Uint32
 // affair: the thread has fault signals unblocked, and the kernel may choose it
 // for a signal to the process when the main thread is not free to take it.
 //
-// What kill(2) sent is sent again so, for the receiver to see the same code;
-// the kernel goes on to the next thread that takes the signal. Where none does
-// but threads like this one, it stays pending on the main thread in the end.
-// One with a value goes to the main thread with all it carries: the kernel
-// lets only that code and value be repeated.
+// What kill(2) sent is sent again by kill(2), for the receiver to see the same
+// code. This thread then keeps the signal blocked until another has taken it,
+// or it would be the first to get it again. Where no thread takes it but those
+// like this one, it stays pending on the main thread in the end. A signal with
+// a value goes there at once, with all it carries; the kernel does not let one
+// thread send another a siginfo that says kill(2).
 func forward(sig int, info *asm.SigInfo) {
 	const (
 		siUser, siTkill = 0, -6
-		maxBounces      = 1000 // many more than there are threads like this, usually
+		maxBounces      = 50 // of patience milliseconds
+		patience        = 20
 	)
 	pid, _, _ := unix.RawSyscall(unix.SYS_GETPID, 0, 0, 0)
 	if info.Code != siUser && info.Code != siTkill {
 		unix.RawSyscall6(unix.SYS_RT_TGSIGQUEUEINFO, pid, pid, uintptr(sig), uintptr(unsafe.Pointer(info)), 0, 0)
 		return
 	}
-	sender := uintptr(uint32(info.Addr)) // si_pid lies where si_addr does
-	if sender != pid {
+	if sender := uintptr(uint32(info.Addr)); sender != pid { // si_pid lies where si_addr does
 		bounces.Store(0)
 	}
-	if info.Code == siUser && bounces.Add(1) < maxBounces {
-		unix.RawSyscall(unix.SYS_KILL, pid, uintptr(sig), 0)
-	} else {
+	if info.Code == siTkill || bounces.Add(1) > maxBounces {
 		unix.RawSyscall(unix.SYS_TGKILL, pid, pid, uintptr(sig))
+		return
+	}
+	unix.RawSyscall(unix.SYS_KILL, pid, uintptr(sig), 0)
+	for range patience {
+		var pending uint64
+		unix.RawSyscall(unix.SYS_RT_SIGPENDING, uintptr(unsafe.Pointer(&pending)), unsafe.Sizeof(pending), 0)
+		if pending&(1<<(sig-1)) == 0 {
+			return
+		}
+		Sleep(time.Millisecond)
 	}
 }
 
