@@ -73,13 +73,12 @@ const (
 
 // How long Lock spins: up to mutexRounds looks at the word, mutexPauses hints
 // before each. Measured on a 2-CPU AMD EPYC (Zen 5) guest, where PAUSE takes
-// 30 ns: all of it is 6 us, about what a sleep and a wake-up cost together at
-// best. Looking after every 1, 5, 10, 20 and 40 hints, two contenders with an
-// empty critical section took 41, 30, 35, 21 and 18 ns an operation, and
-// sync.Mutex 18 in the same run: a look takes the cache line from the holder,
-// and the rarer, the longer the holder's run. With 40, shares were as even as
-// with 20, but a waiter is 1.2 us late. On arm64 YIELD is mostly shorter, and
-// so is the spin.
+// 30 ns: all of it is 6 us, about two sleeps and wake-ups across idle CPUs.
+// Looking after every 1, 5, 10, 20 and 40 hints, two contenders with an empty
+// critical section took 41, 30, 35, 21 and 18 ns an operation (medians of
+// nine), and sync.Mutex 18 in the same run: a look takes the cache line from
+// the holder, and the rarer, the longer the holder's run. With 40 a waiter is
+// up to 1.2 us late. On arm64 YIELD is mostly shorter, and so is the spin.
 //
 // A spin that ends in sleep halves the next one, down to one look, and one
 // that gets the lock doubles it: where the lock is held for long, spinning is

@@ -190,10 +190,10 @@ func TestMutexReservedWakesTheStarvingAndNotTheFirst(t *testing.T) {
 	state := word(m, 0)
 	c := newCrew(t)
 	m.Lock()
-	c.start(func() { m.Lock(); m.Unlock() })
+	c.start(func() { enter(m) })
 	starve(t, m)
 	asleep(t, state, 1)
-	c.start(func() { m.Lock(); m.Unlock() })
+	c.start(func() { enter(m) })
 	asleep(t, state, 2)
 	if n, _ := futex.Wake(state, 1); n != 1 { // the starving one goes to the end
 		t.Error("nobody to wake")
@@ -234,7 +234,7 @@ func TestMutexWithdrawnReservationWakesTheOthers(t *testing.T) {
 	given := make(chan bool, 1)
 	c.start(func() { given <- m.LockFor(time.Second) })
 	starve(t, m)
-	c.start(func() { m.Lock(); m.Unlock() })
+	c.start(func() { enter(m) })
 	asleep(t, state, 2)
 	// What Unlock does, without its wake: the starving waiter has missed it if
 	// its time is up in that moment.
@@ -332,8 +332,7 @@ func TestMutexUnlockOfUnlockedPanics(t *testing.T) {
 	var m futex.Mutex
 	const text = "futex: Unlock of an unlocked Mutex"
 	mustPanic(t, text, m.Unlock)
-	m.Lock()
-	m.Unlock()
+	enter(&m)
 	mustPanic(t, text, m.Unlock)
 	if !m.TryLock() {
 		t.Error("misuse has changed the Mutex")

@@ -10,8 +10,10 @@ import (
 
 func TestRWMutexTryTellsWhoIsIn(t *testing.T) {
 	var rw futex.RWMutex
-	if !rw.TryRLock() || !rw.TryRLock() {
-		t.Error("two readers do not fit")
+	for range 2 {
+		if !rw.TryRLock() {
+			t.Error("two readers do not fit")
+		}
 	}
 	if rw.TryLock() {
 		t.Error("a writer got in among readers")
@@ -126,8 +128,7 @@ func TestRWMutexReadersDoNotStarveAWriter(t *testing.T) {
 func overlapWriters(w *world) {
 	if w.id() == 0 {
 		for range w.rounds {
-			w.rw.RLock()
-			w.rw.RUnlock()
+			visit(&w.rw)
 		}
 		atomic.StoreUint32(&w.stop, 1)
 		return
@@ -238,11 +239,9 @@ func TestRWMutexReaderThatIsOvertakenByItsTurn(t *testing.T) {
 		c.start(func() {
 			for range rounds {
 				if i == 0 {
-					rw.Lock()
-					rw.Unlock()
+					enter(rw)
 				} else {
-					rw.RLock()
-					rw.RUnlock()
+					visit(rw)
 				}
 			}
 		})
@@ -264,7 +263,7 @@ func TestRWMutexMisusePanics(t *testing.T) {
 	rw = new(futex.RWMutex)
 	c := newCrew(t)
 	rw.Lock()
-	c.start(func() { rw.RLock(); rw.RUnlock() })
+	c.start(func() { visit(rw) })
 	asleep(t, word(rw, 3), 1)
 	rw.Unlock()
 	c.wg.Wait()

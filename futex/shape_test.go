@@ -61,10 +61,18 @@ func TestLocalPrimitivesDoNotEscape(t *testing.T) {
 		cond.Signal()
 		cond.Broadcast()
 		m.Unlock()
-		rw.RLock()
+		if !rw.TryRLock() || rw.TryLock() {
+			t.Error("RWMutex")
+		}
 		rw.RUnlock()
 		rw.Lock()
+		if rw.TryRLock() {
+			t.Error("RWMutex")
+		}
 		rw.Unlock()
+		rw.RLock()
+		ran--
+		rw.RUnlock()
 		sem.AcquireFor(1)
 		sem.Release(1)
 		sem.Acquire()
@@ -77,7 +85,7 @@ func TestLocalPrimitivesDoNotEscape(t *testing.T) {
 		wg.WaitFor(1)
 		wg.Done()
 		wg.Wait()
-		once.Do(func() { ran++ })
+		once.Do(func() { ran += 2 })
 		futex.Wait(&x, 1)
 		futex.WaitFor(&x, 0, 1)
 		futex.Wake(&x, 1)

@@ -50,10 +50,6 @@ func wakeBitset(addr *uint32, n int, bitset uint32) { scope.wake(opWakeBitset, a
 func low(p *uint64) *uint32  { return (*uint32)(unsafe.Pointer(p)) }
 func high(p *uint64) *uint32 { return (*uint32)(unsafe.Add(unsafe.Pointer(p), 4)) }
 
-// Parallel reports whether this process could run on more than one CPU when it
-// started. Where it could not, to spin is to keep what is waited for from running.
-func Parallel() bool { return multi }
-
 // multi says that this process may run on more than one CPU. Where it may not,
 // whoever is waited for cannot run while the waiter spins.
 var multi = numCPU() > 1

@@ -235,6 +235,21 @@ func (c *crew) start(f func()) {
 // startOpen runs f on a goroutine as it is.
 func (c *crew) startOpen(f func()) { c.wg.Go(f) }
 
+// enter takes a lock and gives it up.
+func enter(m interface {
+	Lock()
+	Unlock()
+}) {
+	m.Lock()
+	defer m.Unlock()
+}
+
+// visit does the same as a reader.
+func visit(rw *futex.RWMutex) {
+	rw.RLock()
+	defer rw.RUnlock()
+}
+
 // mustPanic checks that f panics with want.
 func mustPanic(t *testing.T, want string, f func()) {
 	t.Helper()

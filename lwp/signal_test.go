@@ -192,7 +192,7 @@ func TestSignalSentToThreadStaysPending(t *testing.T) {
 	begin(t)
 	lwptest.NotEmulated(t, "masks in /proc")
 	got := make(chan os.Signal, 10)
-	signal.Notify(got, unix.SIGUSR1, unix.SIGURG, unix.SIGTERM, unix.SIGALRM)
+	signal.Notify(got, unix.SIGUSR1, unix.SIGTERM, unix.SIGALRM, unix.SIGHUP)
 	defer signal.Stop(got)
 	th, s := stays(t, lwp.Attr{})
 	dir := "/proc/self/task/" + strconv.Itoa(th.TID())

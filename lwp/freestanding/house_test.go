@@ -69,7 +69,6 @@ var house = []struct {
 	{"futex.Barrier.Init", (*futex.Barrier).Init, nil},
 	{"futex.Barrier.Wait", (*futex.Barrier).Wait, nil},
 	{"futex.Once.Do", (*futex.Once).Do, nil},
-	{"futex.Parallel", futex.Parallel, nil},
 
 	{"tls.Current", tls.Current, nil},
 	{"tls.Key.Get", tls.Key[int].Get, nil},

@@ -1,0 +1,17 @@
+// Package bench measures lwprt against what else there is: goroutines, the
+// system calls themselves, and C programs.
+//
+//	go test -run '^$' -bench . ./bench
+//	go test -run '^$' -bench SpawnJoin ./bench -count 10 | benchstat -col /impl -
+//
+// The C side, testdata/baseline.c, is compiled when a benchmark needs it; where
+// there is no C compiler, those rows are skipped.
+//
+// Neighbouring runs of one row are alike, and a machine's mood changes over
+// minutes. What is published therefore comes from cmd/record, which repeats the
+// whole selection, and cmd/table makes the tables of the README from that:
+//
+//	go run ./bench/cmd/record -count 10 > bench/results/NAME.txt
+//	go run ./bench/cmd/table -write README.md bench/results/NAME.txt
+//	go run ./bench/cmd/table -check README.md bench/results/NAME.txt
+package bench
