@@ -212,7 +212,7 @@ func TestStackOverflowIsOneAndHarmsNobody(t *testing.T) {
 					if f.SP < gate.lo || f.SP >= gate.hi || toldSP.Load() != f.SP {
 						t.Errorf("SP %#x outside of [%#x, %#x)", f.SP, gate.lo, gate.hi)
 					}
-					if near := uintptr(200 << 10); above.lo-gate.hi < near || gate.lo-below.hi < near {
+					if near := uintptr(200 << 10); min(above.lo-gate.hi, gate.lo-above.hi, gate.lo-below.hi, below.lo-gate.hi) < near {
 						adjacent++
 					}
 				})

@@ -239,9 +239,7 @@ func reap() {
 		if atomic.LoadUint32(&r.exit) == 0 {
 			r.state.Or(collected)
 			r.takeBack()
-			if f := r.takeFault(r.handle(i)); f != nil {
-				f.report()
-			}
+			r.reportFault(r.handle(i))
 			r.drop(i, 1)
 		} else {
 			bury(i)
