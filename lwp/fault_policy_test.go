@@ -233,6 +233,25 @@ func TestFaultLeavesALockHeld(t *testing.T) {
 	}
 }
 
+// The documentation says so; it would be good news if it were no longer true.
+func TestFaultInMidWriteSpoilsAMap(t *testing.T) {
+	lwptest.SkipRace(t)
+	if lwptest.InChild() {
+		m := map[int]int{}
+		fault(t, func(m *map[int]int) {
+			for i := range 100 {
+				(*m)[i] = i
+			}
+		}, &m, lwp.Attr{})
+		m[1] = 1
+		return
+	}
+	out, state := lwptest.Child(t, nil)
+	if state.ExitCode() != 2 || !strings.Contains(out, "fatal error: concurrent map writes") {
+		t.Errorf("ended with %v and\n%s", state, out)
+	}
+}
+
 func TestFaultDiesWithTheSignalWhenItIsToCrash(t *testing.T) {
 	lwptest.SkipRace(t)
 	crash := lwp.Attr{FaultPolicy: lwp.CrashOnFault, Name: "crasher"}
