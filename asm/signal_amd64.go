@@ -8,18 +8,13 @@ import (
 
 // SigContext is ucontext_t, as far as handlers use it.
 type SigContext struct {
-	_      [5]uintptr // flags, link, stack
-	r      [8]uintptr // R8 to R15
-	rdi    uintptr
-	rsi    uintptr
-	rbp    uintptr
-	rbx    uintptr
-	rdx    uintptr
-	rax    uintptr
-	rcx    uintptr
-	rsp    uintptr
-	rip    uintptr
-	eflags uintptr
+	_   [5]uintptr // flags, link, stack
+	r   [8]uintptr // R8 to R15
+	_   [2]uintptr // RDI, RSI
+	rbp uintptr
+	_   [4]uintptr // RBX, RDX, RAX, RCX
+	rsp uintptr
+	rip uintptr
 }
 
 // PC returns the address of the interrupted instruction.

@@ -15,6 +15,9 @@ import (
 
 //go:noinline
 func frame1(n int) int {
+	if n < 0 {
+		return 0
+	}
 	var frame [1]byte
 	frame[n%len(frame)] = byte(n)
 	return frame1(n+1) + int(frame[(n+1)%len(frame)])
@@ -22,6 +25,9 @@ func frame1(n int) int {
 
 //go:noinline
 func frame100(n int) int {
+	if n < 0 {
+		return 0
+	}
 	var frame [100]byte
 	frame[n%len(frame)] = byte(n)
 	return frame100(n+1) + int(frame[(n+1)%len(frame)])
@@ -29,6 +35,9 @@ func frame100(n int) int {
 
 //go:noinline
 func frame1000(n int) int {
+	if n < 0 {
+		return 0
+	}
 	var frame [1000]byte
 	frame[n%len(frame)] = byte(n)
 	return frame1000(n+1) + int(frame[(n+1)%len(frame)])
@@ -36,6 +45,9 @@ func frame1000(n int) int {
 
 //go:noinline
 func frame4096(n int) int {
+	if n < 0 {
+		return 0
+	}
 	var frame [4096]byte
 	frame[n%len(frame)] = byte(n)
 	return frame4096(n+1) + int(frame[(n+1)%len(frame)])
@@ -43,6 +55,9 @@ func frame4096(n int) int {
 
 //go:noinline
 func frame8192(n int) int {
+	if n < 0 {
+		return 0
+	}
 	var frame [8192]byte
 	frame[n%len(frame)] = byte(n)
 	return frame8192(n+1) + int(frame[(n+1)%len(frame)])
@@ -50,6 +65,9 @@ func frame8192(n int) int {
 
 //go:noinline
 func frame32768(n int) int {
+	if n < 0 {
+		return 0
+	}
 	var frame [32768]byte
 	frame[n%len(frame)] = byte(n)
 	return frame32768(n+1) + int(frame[(n+1)%len(frame)])
@@ -57,6 +75,9 @@ func frame32768(n int) int {
 
 //go:noinline
 func frame122880(n int) int {
+	if n < 0 {
+		return 0
+	}
 	var frame [122880]byte
 	frame[n%len(frame)] = byte(n)
 	return frame122880(n+1) + int(frame[(n+1)%len(frame)])
@@ -80,7 +101,7 @@ var recursions = []struct {
 
 type caller interface{ call(int) int }
 type mutual struct{ n int }
-type other struct{ n, m int }
+type other struct{ m int }
 
 //go:noinline
 func (m mutual) call(n int) int { return pick(n).call(n+m.n) + 1 }
@@ -100,6 +121,9 @@ func pick(n int) caller {
 
 //go:noinline
 func closures(f func(int) int, n int) int {
+	if n < 0 {
+		return 0
+	}
 	return closures(func(m int) int { return f(n) + m }, n+1) + f(n)
 }
 

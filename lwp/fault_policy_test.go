@@ -91,7 +91,7 @@ func TestFaultsOfTheTeardown(t *testing.T) {
 		{"hook faults", boom, lwp.Attr{OnFault: func(*lwp.Fault) { note('f'); deaths[0](&quiet) }}, lwp.NilDereference, "fault_storm_test.go", "f"},
 		{"hook exits", boom, lwp.Attr{OnFault: func(*lwp.Fault) { note('f'); lwp.Exit() }}, lwp.NilDereference, "fault_storm_test.go", "f"},
 		{"hook aborts", boom, lwp.Attr{OnFault: func(*lwp.Fault) { note('f'); lwp.Abort("no") }}, lwp.NilDereference, "fault_storm_test.go", "f"},
-		{"hook overflows", boom, lwp.Attr{OnFault: func(*lwp.Fault) { note('f'); deepen(1) }}, lwp.NilDereference, "fault_storm_test.go", "f"},
+		{"hook overflows", boom, lwp.Attr{OnFault: func(*lwp.Fault) { note('f'); quiet.n = deepen(1) }}, lwp.NilDereference, "fault_storm_test.go", "f"},
 		{"exit hook faults", func(e *events) {
 			lwp.OnExit(fineHook, e)
 			lwp.OnExit(boomHook, e)

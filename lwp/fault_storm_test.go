@@ -31,7 +31,7 @@ var deaths = [...]func(*storm){
 	func(s *storm) { s.n = s.ints[s.zero] },
 	func(s *storm) { s.some = new(int) },
 	func(s *storm) { panic("storm") },
-	func(s *storm) { deepen(s.depth) },
+	func(s *storm) { s.n = deepen(s.depth) },
 	func(s *storm) { lwp.Abort("storm") },
 	func(s *storm) { *(*int)(at(0x7654321000)) = 1 },
 	func(s *storm) { runtime.Gosched() },
