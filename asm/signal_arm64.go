@@ -7,12 +7,11 @@ import (
 
 // SigContext is ucontext_t, as far as handlers use it.
 type SigContext struct {
-	_      [22]uintptr // flags, link, stack, sigmask and its reserve
-	_      uintptr     // fault address
-	r      [31]uintptr
-	sp     uintptr
-	pc     uintptr
-	pstate uintptr
+	_  [22]uintptr // flags, link, stack, sigmask and its reserve
+	_  uintptr     // fault address
+	r  [31]uintptr
+	sp uintptr
+	pc uintptr
 }
 
 // PC returns the address of the interrupted instruction.

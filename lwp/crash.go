@@ -80,14 +80,15 @@ func (f *Fault) report() {
 	}
 }
 
-// print writes what can be said of f without the runtime.
+// print writes what can be said of f without the runtime: addr2line(1) knows
+// the rest.
 func (f *Fault) print() {
 	var l Line
 	l.Str("lwp: thread ").Int(int64(f.TID)).Str(": fault: ")
 	if f.Reason == Explicit {
 		l.Str("abort: ").Str(unsafe.String(&f.msg[0], f.nmsg))
 	} else {
-		l.Str("signal ").Int(int64(f.Signal)).Str(" address ").Hex(uint64(f.Addr)).Str(" pc ").Hex(uint64(f.PC))
+		l.Str(f.Reason.String()).Str(", signal ").Int(int64(f.Signal)).Str(" address ").Hex(uint64(f.Addr)).Str(" pc ").Hex(uint64(f.PC))
 	}
 	l.Eprint()
 	for _, pc := range f.pcs[:f.n] {

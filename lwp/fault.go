@@ -36,6 +36,7 @@ type faultState struct {
 	skipped uintptr    // write barriers, so far
 	policy  FaultPolicy
 	hook    uintptr // func(*Fault) value, 0 for none
+	joined  uintptr // *Fault, the last that the thread got from a Join
 	count   int
 }
 
@@ -321,31 +322,49 @@ func freeFault(f *Fault) {
 	faults.mu.Unlock()
 }
 
-// threadFaults are handed out, in turn, to threads that join: they have no
-// heap to put a Fault on.
-var threadFaults struct {
-	next atomic.Uint32
-	ring [64]Fault
-}
-
-// takeFault returns the Fault that r's thread died of, or nil.
+// takeFault returns the Fault that r's thread died of, or nil. A goroutine gets
+// a copy on the heap. A thread has no heap: it gets the Fault itself, and gives
+// back the one that it got before.
 func (r *record) takeFault(t Thread) *Fault {
 	if r.fault == 0 {
 		return nil
 	}
-	kept := (*Fault)(pointer(r.fault))
+	f := (*Fault)(pointer(r.fault))
 	r.fault = 0
-	var f *Fault
-	if asm.Current() == nil {
-		f = new(Fault)
-	} else {
-		f = &threadFaults.ring[threadFaults.next.Add(1)%uint32(len(threadFaults.ring))]
+	f.Thread = t
+	if c := current(); c != nil {
+		c.dropJoined()
+		c.joined = uintptr(unsafe.Pointer(f))
+		return f
 	}
+	kept := f
+	f = new(Fault)
 	*f = *kept
 	freeFault(kept)
-	f.Thread = t
-	if asm.Current() == nil {
-		f.classify()
-	}
+	f.classify()
 	return f
+}
+
+// dropJoined frees the Fault that c's thread has from its last Join of a
+// thread that faulted.
+func (c *control) dropJoined() {
+	if c.joined != 0 {
+		freeFault((*Fault)(pointer(c.joined)))
+		c.joined = 0
+	}
+}
+
+// reportFault reports the fault that r's detached thread died of, if it did.
+func (r *record) reportFault(t Thread) {
+	if r.fault == 0 {
+		return
+	}
+	if asm.Current() == nil {
+		r.takeFault(t).report()
+		return
+	}
+	f := (*Fault)(pointer(r.fault))
+	r.fault = 0
+	f.report()
+	freeFault(f)
 }

@@ -79,10 +79,6 @@ var (
 //go:noinline
 func (g *given) seqBody(k int) bool { g.n += k; return true }
 
-type stringer struct{ n int }
-
-func (s stringer) String() string { return "s" }
-
 // holding calls f while a goroutine is between lock and unlock.
 func holding(lock, unlock func(), f func()) {
 	locked, release, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -255,7 +251,7 @@ var hostedRows = []row{
 		fmt.Println("never seen")
 	}},
 	{"fmt.Sprint", lwp.Printing, here(1), func(g *given) {
-		escStr = fmt.Sprint("never seen")
+		escStr = fmt.Sprint("never seen", g.m)
 	}},
 	{"log.Print", lwp.Printing, here(1), func(g *given) {
 		g.log.Print("never seen")

@@ -209,6 +209,9 @@ func TestFaultInTheGuardIsAStackOverflow(t *testing.T) {
 
 //go:noinline
 func walkDown(c *coded, n int) int {
+	if n < 0 {
+		return 0
+	}
 	var frame [128]byte
 	binary.LittleEndian.PutUint64(frame[:], uint64(n))
 	c.fn()

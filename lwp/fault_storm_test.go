@@ -31,7 +31,7 @@ var deaths = [...]func(*storm){
 	func(s *storm) { s.n = s.ints[s.zero] },
 	func(s *storm) { s.some = new(int) },
 	func(s *storm) { panic("storm") },
-	func(s *storm) { deepen(s.depth) },
+	func(s *storm) { s.n = deepen(s.depth) },
 	func(s *storm) { lwp.Abort("storm") },
 	func(s *storm) { *(*int)(at(0x7654321000)) = 1 },
 	func(s *storm) { runtime.Gosched() },
@@ -168,4 +168,55 @@ func tasks(t *testing.T) []string {
 		}
 		_, _, names = unix.ParseDirent(buf[:n], -1, names)
 	}
+}
+
+// A thread keeps the Fault of its last Join, whatever other threads join and
+// whatever it reaps.
+func TestFaultOfAThreadThatJoinsStays(t *testing.T) {
+	lwptest.SkipRace(t)
+	alive(t)
+	leaks(t)
+	s := &storm{n: lwptest.Count(3000, 300)}
+	keep := func(s *storm) {
+		for range s.n {
+			th, err := lwp.Start(deaths[7], s)
+			if err != nil {
+				s.wrong.Add(1)
+				return
+			}
+			f, ok := th.Join().(*lwp.Fault)
+			if !ok {
+				s.wrong.Add(1)
+				return
+			}
+			lwp.StartAttr(deaths[0], s, lwp.Attr{Detached: true, OnFault: tell})
+			for range 3 {
+				lwp.Yield()
+			}
+			lwp.StartAttr(deaths[1], s, lwp.Attr{Detached: true, OnFault: tell})
+			if f.Thread != th || f.Reason != lwp.BadAddress {
+				s.wrong.Add(1)
+			}
+		}
+	}
+	var threads [4]lwp.Thread
+	for i := range threads {
+		th, err := lwp.Start(keep, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		threads[i] = th
+	}
+	for _, th := range threads {
+		if err := th.Join(); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := s.wrong.Load(); n != 0 {
+		t.Errorf("%d times wrong", n)
+	}
+	lwptest.Eventually(t, "the detached threads to end", func() bool {
+		lwp.Trim()
+		return len(lwp.Threads()) == 0
+	})
 }

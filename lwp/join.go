@@ -263,10 +263,8 @@ func reap() {
 		if atomic.LoadUint32(&r.exit) == 0 {
 			r.state.Or(collected)
 			r.takeBack()
+			r.reportFault(r.handle(i))
 			r.passOn(1)
-			if f := r.takeFault(r.handle(i)); f != nil {
-				f.report()
-			}
 			r.drop(i, 1)
 		} else {
 			bury(i)

@@ -96,8 +96,8 @@ func (r Reason) String() string {
 //
 // To a thread that joins, and to a hook (Attr.OnFault), Reason is what the
 // signal alone tells: every call into the runtime but that of a stack overflow
-// is a NilDereference there. What a thread that joins gets is good until 64
-// more have been returned to threads.
+// is a NilDereference there. What a thread that joins gets is good until the
+// same thread gets another from a Join, and as long as that thread lives.
 type Fault struct {
 	Reason    Reason
 	Signal    syscall.Signal // 0 for Explicit

@@ -150,6 +150,7 @@ func cached(size, guard uintptr) *control {
 func (c *control) recycle() {
 	c.dying, c.nhooks, c.count = false, 0, 0
 	tls.Reset(&c.TCB)
+	c.dropJoined()
 	cache.mu.Lock()
 	if cache.bytes+c.size <= cache.limit.Load() {
 		c.next, cache.top = cache.top, uintptr(unsafe.Pointer(c))
