@@ -136,18 +136,18 @@ type neighbour struct {
 }
 
 const (
-	pattern = 0x5a
-	inUse   = 1400 // below the address of a local; what the loop's calls need
+	faultPattern = 0x5a
+	inUse        = 1400 // below the address of a local; what the loop's calls need
 )
 
-func stay(n *neighbour) {
+func faultStay(n *neighbour) {
 	var here byte
 	n.lo, n.hi = lwp.StackBounds()
 	top := uintptr(unsafe.Pointer(&here)) - inUse
 	if top > n.lo {
 		own := unsafe.Slice((*byte)(at(n.lo)), top-n.lo)
 		for i := range own {
-			own[i] = pattern
+			own[i] = faultPattern
 		}
 	}
 	n.ready.Store(true)
@@ -156,7 +156,7 @@ func stay(n *neighbour) {
 	}
 	if top > n.lo {
 		for i, b := range unsafe.Slice((*byte)(at(n.lo)), top-n.lo) {
-			if b != pattern {
+			if b != faultPattern {
 				n.wrong = n.lo + uintptr(i)
 				return
 			}
@@ -168,7 +168,7 @@ func stay(n *neighbour) {
 func settle(t *testing.T, attr lwp.Attr) (*neighbour, lwp.Thread) {
 	t.Helper()
 	n := new(neighbour)
-	th, err := lwp.StartAttr(stay, n, attr)
+	th, err := lwp.StartAttr(faultStay, n, attr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ type events struct {
 
 var happened *events
 
-func note(what byte) {
+func faultNote(what byte) {
 	if n := happened.n.Add(1) - 1; n < 64 {
 		happened.seen[n] = what
 	}
@@ -36,12 +36,12 @@ func (e *events) String() string { return string(e.seen[:min(64, e.n.Load())]) }
 // watch makes happened empty.
 func watch() { happened = new(events) }
 
-func boom(*events)     { deaths[0](&quiet) }
-func boomHook(*events) { note('h'); deaths[0](&quiet) }
-func fineHook(*events) { note('H') }
-func again(e *events)  { note('a'); lwp.OnExit(again, e); deaths[0](&quiet) }
+func boom(*events)         { deaths[0](&quiet) }
+func boomHook(*events)     { faultNote('h'); deaths[0](&quiet) }
+func fineHook(*events)     { faultNote('H') }
+func faultAgain(e *events) { faultNote('a'); lwp.OnExit(faultAgain, e); deaths[0](&quiet) }
 func abortAgain(e *events) {
-	note('A')
+	faultNote('A')
 	lwp.OnExit(abortAgain, e)
 	lwp.Abort("again")
 }
@@ -51,20 +51,20 @@ var quiet storm
 func TestOnFaultComesFirst(t *testing.T) {
 	lwptest.SkipRace(t)
 	watch()
-	key, err := tls.NewKey(func(*int) { note('d') })
+	key, err := tls.NewKey(func(*int) { faultNote('d') })
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer key.Delete()
-	hookKey = key
+	faultHookKey = key
 	f := fault(t, func(e *events) {
-		hookKey.Set(1)
+		faultHookKey.Set(1)
 		lwp.OnExit(fineHook, e)
 		deaths[7](&quiet)
 	}, happened, lwp.Attr{OnFault: func(f *lwp.Fault) {
-		note('f')
+		faultNote('f')
 		if f.Reason == lwp.BadAddress && f.Addr == 0x7654321000 && f.TID == lwp.Self().TID() {
-			note('!')
+			faultNote('!')
 		}
 	}})
 	if got := happened.String(); got != "f!dH" {
@@ -75,7 +75,7 @@ func TestOnFaultComesFirst(t *testing.T) {
 	}
 }
 
-var hookKey tls.Key[int]
+var faultHookKey tls.Key[int]
 
 // What goes wrong in the teardown neither hides the fault nor stops the rest.
 func TestFaultsOfTheTeardown(t *testing.T) {
@@ -88,10 +88,10 @@ func TestFaultsOfTheTeardown(t *testing.T) {
 		in   string // the function that Error names
 		seen string
 	}{
-		{"hook faults", boom, lwp.Attr{OnFault: func(*lwp.Fault) { note('f'); deaths[0](&quiet) }}, lwp.NilDereference, "fault_storm_test.go", "f"},
-		{"hook exits", boom, lwp.Attr{OnFault: func(*lwp.Fault) { note('f'); lwp.Exit() }}, lwp.NilDereference, "fault_storm_test.go", "f"},
-		{"hook aborts", boom, lwp.Attr{OnFault: func(*lwp.Fault) { note('f'); lwp.Abort("no") }}, lwp.NilDereference, "fault_storm_test.go", "f"},
-		{"hook overflows", boom, lwp.Attr{OnFault: func(*lwp.Fault) { note('f'); quiet.n = deepen(1) }}, lwp.NilDereference, "fault_storm_test.go", "f"},
+		{"hook faults", boom, lwp.Attr{OnFault: func(*lwp.Fault) { faultNote('f'); deaths[0](&quiet) }}, lwp.NilDereference, "fault_storm_test.go", "f"},
+		{"hook exits", boom, lwp.Attr{OnFault: func(*lwp.Fault) { faultNote('f'); lwp.Exit() }}, lwp.NilDereference, "fault_storm_test.go", "f"},
+		{"hook aborts", boom, lwp.Attr{OnFault: func(*lwp.Fault) { faultNote('f'); lwp.Abort("no") }}, lwp.NilDereference, "fault_storm_test.go", "f"},
+		{"hook overflows", boom, lwp.Attr{OnFault: func(*lwp.Fault) { faultNote('f'); quiet.n = deepen(1) }}, lwp.NilDereference, "fault_storm_test.go", "f"},
 		{"exit hook faults", func(e *events) {
 			lwp.OnExit(fineHook, e)
 			lwp.OnExit(boomHook, e)
@@ -102,7 +102,7 @@ func TestFaultsOfTheTeardown(t *testing.T) {
 			lwp.OnExit(boomHook, e)
 			lwp.Abort("first")
 		}, lwp.Attr{}, lwp.Explicit, "TestFaultsOfTheTeardown", "hh"},
-		{"exit hook faults for ever", func(e *events) { lwp.OnExit(again, e) }, lwp.Attr{}, lwp.NilDereference, "fault_storm_test.go", strings.Repeat("a", 64)},
+		{"exit hook faults for ever", func(e *events) { lwp.OnExit(faultAgain, e) }, lwp.Attr{}, lwp.NilDereference, "fault_storm_test.go", strings.Repeat("a", 64)},
 		{"exit hook aborts for ever", func(e *events) { lwp.OnExit(abortAgain, e) }, lwp.Attr{}, lwp.Explicit, "abortAgain", strings.Repeat("A", 64)},
 		{"Start while dying", func(e *events) {
 			lwp.OnExit(func(e *events) {
@@ -133,24 +133,24 @@ func TestFaultsOfTheTeardown(t *testing.T) {
 func TestFaultInADestructor(t *testing.T) {
 	lwptest.SkipRace(t)
 	watch()
-	first, err := tls.NewKey(func(*int) { note('1') })
+	first, err := tls.NewKey(func(*int) { faultNote('1') })
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer first.Delete()
 	bad, err := tls.NewKey(func(*int) {
-		note('b')
-		hookKey.Set(1) // and again, for ever
+		faultNote('b')
+		faultHookKey.Set(1) // and again, for ever
 		deaths[0](&quiet)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer bad.Delete()
-	hookKey, firstKey = bad, first
+	faultHookKey, firstKey = bad, first
 	set := func(e *events) {
 		firstKey.Set(1)
-		hookKey.Set(1)
+		faultHookKey.Set(1)
 		lwp.OnExit(fineHook, e)
 	}
 	checkIt := func(f *lwp.Fault) {
@@ -161,7 +161,7 @@ func TestFaultInADestructor(t *testing.T) {
 		if strings.Contains(f.Stack(), "RunDestructors") {
 			t.Errorf("the stack goes on below the destructor\n%s", f.Stack())
 		}
-		if !strings.HasPrefix(happened.String(), "bbbb") {
+		if happened.String() != "b1bbbH" {
 			t.Errorf("seen %q", happened)
 		}
 	}
@@ -188,7 +188,7 @@ func TestFaultsOfPooledRuns(t *testing.T) {
 	alive(t)
 	leaks(t)
 	watch()
-	pool, err := lwp.NewPool(lwp.PoolConfig{MaxThreads: 3, MaxIdle: 2, Attr: lwp.Attr{OnFault: func(*lwp.Fault) { note('f') }}})
+	pool, err := lwp.NewPool(lwp.PoolConfig{MaxThreads: 3, MaxIdle: 2, Attr: lwp.Attr{OnFault: func(*lwp.Fault) { faultNote('f') }}})
 	if err != nil {
 		t.Fatal(err)
 	}
