@@ -80,7 +80,7 @@ type Attr struct {
 
 	// Strict has the function checked before it first runs, and refuses it
 	// with a report where it is not freestanding. The program must import
-	// lwprt/lwp/freestanding. Only on goroutines.
+	// lwprt/lwp/freestanding/strict. Only on goroutines.
 	Strict bool
 
 	// FaultPolicy says what a fault of the thread does.

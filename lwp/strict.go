@@ -10,8 +10,8 @@ import (
 )
 
 // ErrNoChecker says that Attr.Strict was set in a program that does not import
-// lwprt/lwp/freestanding.
-var ErrNoChecker = errors.New("lwp: Attr.Strict needs a program that imports lwprt/lwp/freestanding")
+// lwprt/lwp/freestanding/strict.
+var ErrNoChecker = errors.New("lwp: Attr.Strict needs a program that imports lwprt/lwp/freestanding/strict")
 
 // A Checker says why a function is not freestanding, or nil.
 type Checker func(fn func(unsafe.Pointer)) error
@@ -21,8 +21,8 @@ var (
 	checked sync.Map // code address of a function to what the checker said, an error or nil
 )
 
-// SetChecker sets what Attr.Strict asks. Package freestanding calls it when it
-// is imported.
+// SetChecker sets what Attr.Strict asks. Package freestanding/strict calls it
+// when it is imported.
 //
 // Context: goroutine.
 func SetChecker(c Checker) { checker.Store(&c) }
