@@ -43,7 +43,7 @@ type G struct {
 	StackGuard0, StackGuard1 uintptr
 	Panic, Defer             uintptr
 	M                        uintptr
-	_                        [57]uintptr
+	_                        [33]uintptr
 }
 
 // TCB is the head of a thread control block: what assembly reads, at the
@@ -52,7 +52,9 @@ type TCB struct {
 	Self  uintptr // address of this TCB; the x86-64 ABI wants it at 0(FS)
 	Magic uintptr
 	Entry uintptr // func(*TCB) value that the child runs first
+	Fault uintptr // func(*TCB, int, *SigInfo, *SigContext) value, see InstallFaultEntry
 	G     G
+	SigG  G // for the handler, with the bounds of the signal stack
 }
 
 // CloneArgs are the arguments of Clone. The addresses are plain words: what
@@ -101,6 +103,10 @@ func SetThreadPointer(tp uintptr) (errno uintptr)
 // Getg returns the address of the g that compiled Go runs on here.
 func Getg() uintptr
 
+// FramePointer returns the frame pointer as the caller's wrapper has it: the
+// word it points to is the caller's frame pointer.
+func FramePointer() uintptr
+
 // TLSOffset returns where, relative to the thread pointer, the g slot of this
 // program lies; the linker decides it. It is 0 where Getg needs no slot.
 func TLSOffset() int
@@ -114,6 +120,12 @@ func Cycles() uint64
 
 // getgReg returns the register that ABIInternal keeps g in.
 func getgReg() uintptr
+
+// enter is the first code of a child, and of a thread that a fault handler
+// sends back to its beginning. Only assembly calls it.
+//
+//lint:ignore U1000 called by assembly
+func enter()
 
 // childMain is the first Go code of a child; clone calls it through its ABI0
 // wrapper, which loads g from where the entry code has put it.

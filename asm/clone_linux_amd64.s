@@ -67,17 +67,25 @@ ok:
 	RET
 
 child:
-	XORL BP, BP
 	TESTQ R12, R12
-	JEQ done
+	JNE run
+	MOVQ $const_sysExit, AX
+	XORL DI, DI
+	SYSCALL
+
+run:
+	JMP ·enter(SB)
+
+// enter runs a thread from its first frame: TCB in R12, SP at the place of
+// that frame. It sets g and never returns.
+TEXT ·enter(SB), NOSPLIT|TOPFRAME, $8
+	XORL BP, BP
 	LEAQ TCB_G(R12), R14
 	MOVQ TLS, CX
 	MOVQ R14, 0(CX)(TLS*1) // the long form: the short one breaks PIE
 	CLD
 	MOVQ R12, 0(SP)
 	CALL ·childMain(SB)
-
-done:
 	MOVQ $const_sysExit, AX
 	XORL DI, DI
 	SYSCALL

@@ -56,14 +56,22 @@ ok:
 	RET
 
 child:
+	CBNZ R10, run
+	MOVD $const_sysExit, R8
+	MOVD ZR, R0
+	SVC
+
+run:
+	JMP ·enter(SB)
+
+// enter runs a thread from its first frame: TCB in R10, SP at the place of
+// that frame.
+TEXT ·enter(SB), NOSPLIT|TOPFRAME, $16
 	MOVD ZR, R29
-	CBZ R10, done
 	ADD $TCB_G, R10, g
 	MOVD ZR, 0(RSP)
 	MOVD R10, 8(RSP)
 	CALL ·childMain(SB)
-
-done:
 	MOVD $const_sysExit, R8
 	MOVD ZR, R0
 	SVC

@@ -5,6 +5,7 @@ package asm
 import (
 	"bytes"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 )
@@ -25,13 +26,28 @@ const MaxTLS = 64 << 10
 type Layout struct {
 	Guard uintptr // stackguard0 - stack.lo, in bytes
 	TLS   int     // the result of TLSOffset
+	Text  Range   // the code of the program
+	// Barriers are the write barriers that fault before they have done
+	// anything where there is no m, and can be returned past: that of atomic
+	// pointer stores, and that of copies into package variables. One is empty
+	// where no such function was found.
+	Barriers [2]Range
+	// Morestack is where a function goes that finds its stack exhausted, and
+	// where that faults.
+	Morestack Range
 }
+
+// A Range is the addresses [Lo, Hi).
+type Range struct{ Lo, Hi uintptr }
+
+// Has says whether pc is in r.
+func (r Range) Has(pc uintptr) bool { return r.Lo <= pc && pc < r.Hi }
 
 // CheckRuntime verifies on a goroutine that this program's Go runtime is what
 // the assembly assumes. why is empty where it is, and names the first
 // assumption that does not hold otherwise; it never crashes.
 func CheckRuntime() (l Layout, why string) {
-	if code := **(**uintptr)(unsafe.Pointer(&probeFunc)); !bytes.HasPrefix(unsafe.Slice((*byte)(codeAt(code)), 16), prologue) {
+	if !bytes.HasPrefix(unsafe.Slice((*byte)(codeAt(codeOf(probe))), 16), prologue) {
 		return l, "the function prologue does not compare SP with g.stackguard0"
 	}
 	l.TLS = TLSOffset()
@@ -49,7 +65,66 @@ func CheckRuntime() (l Layout, why string) {
 		runtime.Gosched()
 	}
 	l.Guard = s.head.StackGuard0 - s.head.StackLo
-	return l, s.check()
+	if why = s.check(); why != "" {
+		return l, why
+	}
+	l.Text = textOf(codeOf(probe))
+	l.Barriers[0] = callee(codeOf(atomic.StorePointer), "runtime.atomicwb")
+	l.Barriers[1] = callee(codeOf(probeCopy),
+		"runtime.typedslicecopy", "runtime.bulkBarrierPreWrite", "runtime.bulkBarrierBitmap")
+	l.Morestack = callee(codeOf(probe), "runtime.morestack_noctxt", "runtime.morestack")
+	return l, ""
+}
+
+// codeOf returns the address of f's code.
+func codeOf[F any](f F) uintptr { return **(**uintptr)(unsafe.Pointer(&f)) }
+
+// textOf returns the program's Go code, which contains pc: the runtime knows a
+// function for every address in it, and for none outside.
+func textOf(pc uintptr) Range {
+	known := func(pc uintptr) bool { return runtime.FuncForPC(pc) != nil }
+	return Range{pc - reach(pc, ^uintptr(0), known), pc + reach(pc, 1, known) + 1}
+}
+
+// functionAt returns the extent of the function that begins at entry.
+func functionAt(entry uintptr) Range {
+	return Range{entry, entry + 1 + reach(entry, 1, func(pc uintptr) bool {
+		f := runtime.FuncForPC(pc)
+		return f != nil && f.Entry() == entry
+	})}
+}
+
+// reach returns how far from pc, in steps of 1 or -1, ok holds without a gap.
+func reach(pc, step uintptr, ok func(uintptr) bool) uintptr {
+	n, stride := uintptr(0), uintptr(1)
+	for ; ok(pc + step*(n+stride)); stride *= 2 {
+		n += stride
+	}
+	for ; stride > 0; stride /= 2 {
+		if ok(pc + step*(n+stride)) {
+			n += stride
+		}
+	}
+	return n
+}
+
+// callee follows calls by name from the function at pc on, and returns where
+// the last one leads.
+func callee(pc uintptr, names ...string) (r Range) {
+	for _, name := range names {
+		at := functionAt(pc)
+		r = Range{}
+		for _, target := range calls(unsafe.Slice((*byte)(codeAt(at.Lo)), at.Hi-at.Lo), pc) {
+			if f := runtime.FuncForPC(target); f != nil && f.Entry() == target && f.Name() == name {
+				r = functionAt(target)
+				break
+			}
+		}
+		if pc = r.Lo; pc == 0 {
+			break
+		}
+	}
+	return r
 }
 
 // gSample is a goroutine's g as found, with what must agree with it.
@@ -127,8 +202,6 @@ func load(addr uintptr) (w uintptr, ok bool) {
 //go:nosplit // sampleG calls it
 func codeAt(addr uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&addr)) }
 
-var probeFunc = probe
-
 // probe is a function that checks its stack and does nothing.
 //
 //go:noinline
@@ -136,3 +209,8 @@ func probe() { runtime.KeepAlive(probe2()) }
 
 //go:noinline
 func probe2() int { return 0 }
+
+// probeCopy is a copy of pointers.
+//
+//go:noinline
+func probeCopy(dst, src []unsafe.Pointer) { copy(dst, src) }

@@ -63,6 +63,11 @@ TEXT ·getgReg(SB), NOSPLIT, $0-8
 	MOVQ R14, ret+0(FP)
 	RET
 
+// func FramePointer() uintptr
+TEXT ·FramePointer(SB), NOSPLIT|NOFRAME, $0-8
+	MOVQ BP, ret+0(FP)
+	RET
+
 // func TLSOffset() int
 //
 // The address of the slot, less the thread pointer.

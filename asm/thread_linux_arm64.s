@@ -52,6 +52,11 @@ TEXT ·getgReg(SB), NOSPLIT, $0-8
 	MOVD g, ret+0(FP)
 	RET
 
+// func FramePointer() uintptr
+TEXT ·FramePointer(SB), NOSPLIT|NOFRAME, $0-8
+	MOVD R29, ret+0(FP)
+	RET
+
 // func TLSOffset() int
 TEXT ·TLSOffset(SB), NOSPLIT, $0-8
 	MOVD ZR, ret+0(FP)

@@ -78,8 +78,21 @@ type Attr struct {
 	Enter      []int
 	EnterTypes []int
 
+	// Strict has the function checked before it first runs, and refuses it
+	// with a report where it is not freestanding. The program must import
+	// lwprt/lwp/freestanding/strict. Only on goroutines.
+	Strict bool
+
+	// FaultPolicy says what a fault of the thread does.
+	FaultPolicy FaultPolicy
+
+	// OnFault, if not nil, runs on the thread after a fault, before
+	// destructors and exit hooks, with what is known of it. It is freestanding
+	// and a top-level function.
+	OnFault func(*Fault)
+
 	// Pool, if not nil, lends one of its parked threads instead of creating
-	// one. Of the other attributes only Detached may be set; the pool's own
+	// one. Of the other attributes only Detached and Strict may be set; the pool's own
 	// say how its threads are.
 	Pool *Pool
 }
@@ -119,7 +132,7 @@ func hasNUL(s string) bool {
 // poolable says whether a is the zero Attr, but for Pool and Detached.
 func (a *Attr) poolable() bool {
 	return a.Name == "" && a.StackSize == 0 && a.GuardSize == 0 && !a.PrivateFS && !a.PrivateFiles &&
-		a.Namespaces == 0 && !a.needsSetup()
+		a.Namespaces == 0 && a.FaultPolicy == ContainFault && a.OnFault == nil && !a.needsSetup()
 }
 
 func (a *Attr) stackSize() uintptr {

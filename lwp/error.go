@@ -42,12 +42,14 @@ const (
 	opFutex
 	opMunmap
 	opPpoll
+	opSigaction
 	numOps
 )
 
 var opNames = [numOps]string{
 	"clone", "mmap", "mprotect", "sched_setaffinity", "sched_setscheduler",
 	"setpriority", "prctl", "setns", "unshare", "write", "futex", "munmap", "ppoll",
+	"rt_sigaction",
 }
 
 // An Error is a system call that failed. errors.Is matches its Errno.

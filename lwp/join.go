@@ -17,6 +17,7 @@ import (
 //
 // Context: goroutine or thread; a goroutine holds no P while it waits.
 // Errors: ErrNoThread, ErrSelf, ErrDetached, ErrJoined, ErrPoolThread.
+// A thread that died of a fault is joined by an error that is a *Fault.
 // Ordering: t's exit synchronizes before Join returns.
 // Source: set_tid_address(2), futex(2).
 func (t Thread) Join() error { return t.join(futex.Deadline{}) }
@@ -218,9 +219,16 @@ func (r *record) collect(i uint32) error {
 		}
 	}
 	r.takeBack()
+	f := r.takeFault(r.handle(i))
 	r.drop(i, 2)
+	if f != nil {
+		return f
+	}
 	return nil
 }
+
+// handle returns the handle that is good for record i while it is held.
+func (r *record) handle(i uint32) Thread { return Thread{r.word.Load()&^indexMask | uint64(i)} }
 
 func (r *record) takeBack() {
 	if r.ctl != 0 {
@@ -255,6 +263,7 @@ func reap() {
 		if atomic.LoadUint32(&r.exit) == 0 {
 			r.state.Or(collected)
 			r.takeBack()
+			r.reportFault(r.handle(i))
 			r.passOn(1)
 			r.drop(i, 1)
 		} else {

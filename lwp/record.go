@@ -42,8 +42,9 @@ type record struct {
 	flags uint32
 	job   uint64 // handle of the run that a pooled thread is to take, or takes
 	pool  uintptr
+	fault uintptr // *Fault, until Join takes it
 	name  [16]byte
-	_     [40]byte // two cache lines in all
+	_     [32]byte // two cache lines in all
 }
 
 const (
@@ -124,7 +125,7 @@ func alloc() (Thread, *record, error) {
 	}
 	r.state.Store(0)
 	r.flags &= rooted // of a dirty record
-	r.exit, r.tid, r.start, r.next, r.job, r.pool, r.ctl = 0, 0, 0, 0, 0, 0, 0
+	r.exit, r.tid, r.start, r.next, r.job, r.pool, r.ctl, r.fault = 0, 0, 0, 0, 0, 0, 0, 0
 	r.name = [16]byte{}
 	r.word.Store(gen<<indexBits | 1)
 	return Thread{gen<<indexBits | uint64(i)}, r, nil

@@ -23,13 +23,13 @@ import (
 	"lwprt/lwp/lwptest"
 )
 
-// fullMask is what a thread must find its signal mask to be. qemu-user keeps
+// fullMask is what a thread must find its signal mask to be: all but faults. qemu-user keeps
 // the last two signals to itself.
 func fullMask() uint64 {
 	if lwptest.Emulated() {
-		return lwptest.AllSignals &^ (3 << 62)
+		return lwptest.ThreadMask &^ (3 << 62)
 	}
-	return lwptest.AllSignals
+	return lwptest.ThreadMask
 }
 
 // A witness is what threads leave that look for signals of their own. It counts,
@@ -187,7 +187,7 @@ func TestNoSignalReachesThreads(t *testing.T) {
 }
 
 // TestSignalSentToThreadStaysPending sends signals to a thread by its TID, where
-// none but the two that cannot be blocked may ever arrive.
+// none but faults and the two that cannot be blocked may ever arrive.
 func TestSignalSentToThreadStaysPending(t *testing.T) {
 	begin(t)
 	lwptest.NotEmulated(t, "masks in /proc")
@@ -203,7 +203,7 @@ func TestSignalSentToThreadStaysPending(t *testing.T) {
 		}
 		pending |= 1 << (sig - 1)
 	}
-	if mask, err := lwptest.SignalMask(dir); err != nil || mask != lwptest.AllSignals {
+	if mask, err := lwptest.SignalMask(dir); err != nil || mask != lwptest.ThreadMask {
 		t.Errorf("mask %#x, %v", mask, err)
 	}
 	line := fmt.Sprintf("SigPnd:\t%016x\n", pending)

@@ -20,6 +20,7 @@ const (
 
 // A thread's memory is one mapping, from low to high:
 //
+//	signals   touched by faults only, see sigArea
 //	guard     not accessible; 0 bytes with NoGuard
 //	stack     [lo, hi), grows down
 //	below     where the linker places the g slot, relative to the TCB
@@ -40,6 +41,7 @@ type control struct {
 	self       Thread // what Self returns: the run's handle on a pooled thread
 	hooks      [maxHooks]hook
 	setup      setup
+	faultState
 }
 
 const (
@@ -101,7 +103,7 @@ func trim(limit uintptr) {
 // cache or the kernel.
 func newControl(stackSize, guard uintptr) (*control, error) {
 	guard = (guard + pageMask) &^ pageMask
-	size := guard + (stackSize+tls.Below()+unsafe.Sizeof(control{})+pageMask)&^pageMask
+	size := sigArea + guard + (stackSize+tls.Below()+unsafe.Sizeof(control{})+pageMask)&^pageMask
 	if c := cached(size, guard); c != nil {
 		return c, nil
 	}
@@ -111,14 +113,15 @@ func newControl(stackSize, guard uintptr) (*control, error) {
 	if errno != 0 {
 		return nil, failed(opMmap, errno)
 	}
-	if errno := protect(base, guard); errno != 0 {
+	if errno := protect(base+sigArea, guard); errno != 0 {
 		munmap(base, size)
 		return nil, failed(opMprotect, errno)
 	}
 	c := (*control)(pointer((base + size - unsafe.Sizeof(control{})) &^ 63))
 	c.base, c.size, c.guard = base, size, guard
 	hi := (uintptr(unsafe.Pointer(c)) - tls.Below()) &^ 15
-	tls.Init(&c.TCB, base+guard, hi, layout.Guard, &threadEntry)
+	tls.Init(&c.TCB, base+sigArea+guard, hi, layout.Guard, &threadEntry)
+	c.initFaults()
 	return c, nil
 }
 
@@ -145,7 +148,9 @@ func cached(size, guard uintptr) *control {
 
 // recycle caches or unmaps the memory of a thread that is gone.
 func (c *control) recycle() {
-	c.dying, c.nhooks = false, 0
+	c.dying, c.nhooks, c.count = false, 0, 0
+	tls.Reset(&c.TCB)
+	c.dropJoined()
 	cache.mu.Lock()
 	if cache.bytes+c.size <= cache.limit.Load() {
 		c.next, cache.top = cache.top, uintptr(unsafe.Pointer(c))

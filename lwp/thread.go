@@ -50,11 +50,19 @@ func start(fn func(unsafe.Pointer), arg unsafe.Pointer, a *Attr) (Thread, error)
 		if err := ready(); err != nil {
 			return Thread{}, err
 		}
+		if a.FaultPolicy == CrashOnFault {
+			crashes.once.Do(startCrashReporter)
+		}
 	} else if me.dying {
 		return Thread{}, ErrExiting
 	}
 	if err := a.check(); err != nil {
 		return Thread{}, err
+	}
+	if a.Strict {
+		if err := strict(fn); err != nil {
+			return Thread{}, err
+		}
 	}
 	t, r, err := alloc()
 	if err != nil {
@@ -87,7 +95,9 @@ func (t Thread) create(r *record, a *Attr) error {
 	if err != nil {
 		return err
 	}
-	c.index, c.self = t.index(), t
+	c.index, c.self, c.policy = t.index(), t, a.FaultPolicy
+	c.hook = *(*uintptr)(unsafe.Pointer(&a.OnFault))
+	c.Entry = *(*uintptr)(unsafe.Pointer(&threadEntry)) // a fault of the last user has changed it
 	r.ctl = uintptr(unsafe.Pointer(c))
 	copy(r.name[:], a.Name)
 	wait := a.needsSetup()
@@ -131,6 +141,7 @@ var threadEntry = threadMain
 // threadMain is the life of a thread: set up, run, tear down.
 func threadMain(tcb *asm.TCB) {
 	c := (*control)(unsafe.Pointer(tcb))
+	c.openFaults()
 	r := recordAt(c.index)
 	if r.name[0] != 0 {
 		unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(&r.name)), 0)
@@ -348,6 +359,9 @@ var ready = sync.OnceValue(func() error {
 	var why string
 	if layout, why = asm.CheckRuntime(); why != "" {
 		return &UnsupportedError{runtime.Version(), why}
+	}
+	if errno := asm.InstallFaultEntry(); errno != 0 {
+		return failed(opSigaction, errno)
 	}
 	return nil
 })

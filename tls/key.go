@@ -236,3 +236,12 @@ func RunDestructors(t *TCB) {
 		clear(t.area[:])
 	}
 }
+
+// Reset unsets every key of t, the TCB of a thread that is gone, without
+// destructors: it may have ended without running them.
+func Reset(t *TCB) {
+	if t.nset > 0 || t.pass > 0 {
+		t.nset, t.pass, t.late = 0, 0, 0
+		clear(t.area[:])
+	}
+}

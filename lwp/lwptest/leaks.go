@@ -124,9 +124,9 @@ func measure() (u usage) {
 	return u
 }
 
-// Tasks returns the IDs of the kernel's tasks of this process that have every
-// signal blocked, as all threads of package lwp have, and Go's only for the
-// moments in which they make another. It returns nil where /proc shows another
+// Tasks returns the IDs of the kernel's tasks of this process that have the
+// signal mask of package lwp's threads. They are born with every signal
+// blocked, as Go's are for moments, when they make another. It returns nil where /proc shows another
 // process's masks: an emulator's.
 func Tasks() []int {
 	if Emulated() {
@@ -135,7 +135,7 @@ func Tasks() []int {
 	var ids []int
 	for _, name := range entries("/proc/self/task") {
 		mask, err := SignalMask("/proc/self/task/" + name)
-		if err == nil && mask == AllSignals {
+		if err == nil && (mask == ThreadMask || mask == AllSignals) {
 			id, _ := strconv.Atoi(name)
 			ids = append(ids, id)
 		}
@@ -145,6 +145,11 @@ func Tasks() []int {
 
 // AllSignals is the fullest signal mask there is: SIGKILL and SIGSTOP cannot be blocked.
 const AllSignals = ^uint64(1<<(unix.SIGKILL-1) | 1<<(unix.SIGSTOP-1))
+
+// ThreadMask is the mask of package lwp's threads: all signals but those that
+// an instruction can cause.
+const ThreadMask = AllSignals &^ (1<<(unix.SIGSEGV-1) | 1<<(unix.SIGBUS-1) | 1<<(unix.SIGFPE-1) |
+	1<<(unix.SIGILL-1) | 1<<(unix.SIGTRAP-1) | 1<<(unix.SIGSYS-1))
 
 // SignalMask returns the mask of blocked signals of the task in dir, a
 // directory such as /proc/self/task/TID.
