@@ -117,7 +117,7 @@ func measure() (u usage) {
 	u.tasks = len(Tasks())
 	u.files = len(entries("/proc/self/fd"))
 	u.mappings, u.anonymous = mappings()
-	if f := strings.Fields(read("/proc/self/statm")); len(f) > 1 {
+	if f := strings.Fields(read("/proc/self/statm")); len(f) > 1 && !Emulated() { // qemu-user keeps some memory of every thread
 		pages, _ := strconv.Atoi(f[1])
 		u.resident = pages * os.Getpagesize()
 	}
