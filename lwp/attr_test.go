@@ -144,6 +144,7 @@ func TestStackIsAsLargeAsAsked(t *testing.T) {
 // fault at the guard and not reach the mapping below.
 func TestStackEndsInItsGuard(t *testing.T) {
 	begin(t)
+	lwptest.NotEmulated(t, "MADV_GUARD_INSTALL, and answers as if it had")
 	th := startAttr(t, func(got *uintptr) {
 		// Straight down from here, without a call that would check the bound.
 		p := uintptr(unsafe.Pointer(&got))
@@ -163,6 +164,7 @@ func TestStackEndsInItsGuard(t *testing.T) {
 // below, so that what is not a guard is mostly some other stack.
 func TestGuardIsWhereTheStackEnds(t *testing.T) {
 	begin(t)
+	lwptest.NotEmulated(t, "MADV_GUARD_INSTALL, and answers as if it had")
 	page := uintptr(os.Getpagesize())
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -67,7 +67,8 @@ func TestStaleHandleIsNeverAnotherThread(t *testing.T) {
 	begin(t)
 	var stale []lwp.Thread
 	reused := 0
-	for i := range lwptest.Count(200, 50) {
+	rounds := lwptest.Count(200, 50)
+	for i := range rounds {
 		attr := lwp.Attr{Detached: i%3 == 2, Name: "another"}
 		th, s := stays(t, attr)
 		tid := th.TID()
@@ -105,7 +106,7 @@ func TestStaleHandleIsNeverAnotherThread(t *testing.T) {
 		}
 		stale = append(stale, th)
 	}
-	if reused < 50 {
+	if reused < rounds {
 		t.Errorf("records were used again %d times: the test has seen little", reused)
 	}
 }

@@ -87,14 +87,14 @@ func tryClone(flags uintptr) syscall.Errno {
 }
 
 // Count returns how often to do something: full times; short times under
-// -short, and a twentieth of that under emulation. With LWPRT_STRESS=full in the
+// -short, and a twentieth of that, but ten, under emulation. With LWPRT_STRESS=full in the
 // environment it is always full.
 func Count(full, short int) int {
 	switch {
 	case os.Getenv("LWPRT_STRESS") == "full":
 		return full
 	case Emulated():
-		return max(1, short/20)
+		return min(short, max(10, short/20))
 	case testing.Short():
 		return short
 	}
