@@ -2,6 +2,7 @@ package lwp_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -147,7 +148,7 @@ var faultSignals = []syscall.Signal{
 var ways = map[string]func(t *testing.T, threads []lwp.Thread, sig syscall.Signal){
 	"from outside": func(t *testing.T, _ []lwp.Thread, sig syscall.Signal) {
 		name := strings.TrimPrefix(unix.SignalName(sig), "SIG")
-		if out, err := exec.Command("sh", "-c", "kill -"+name+" $PPID").CombinedOutput(); err != nil {
+		if out, err := exec.Command("sh", "-c", fmt.Sprintf("kill -%s %d", name, os.Getpid())).CombinedOutput(); err != nil {
 			t.Skipf("kill: %v %s", err, out)
 		}
 	},
