@@ -43,7 +43,7 @@ type G struct {
 	StackGuard0, StackGuard1 uintptr
 	Panic, Defer             uintptr
 	M                        uintptr
-	_                        [33]uintptr
+	_                        [57]uintptr // more than the runtime's own has: 57 words in all
 }
 
 // TCB is the head of a thread control block: what assembly reads, at the
@@ -110,6 +110,11 @@ func FramePointer() uintptr
 // TLSOffset returns where, relative to the thread pointer, the g slot of this
 // program lies; the linker decides it. It is 0 where Getg needs no slot.
 func TLSOffset() int
+
+// Headroom ends a thread with a stack overflow unless its stack has 1536 bytes
+// left. It is called before a lock is taken that others wait for, so that the
+// stack does not run out while it is held.
+func Headroom()
 
 // Relax tells the CPU that the caller spins (PAUSE, YIELD).
 func Relax()

@@ -81,6 +81,12 @@ TEXT ·TLSOffset(SB), NOSPLIT, $8-8
 	MOVQ AX, ret+0(FP)
 	RET
 
+// func Headroom()
+//
+// The frame is what the prologue checks; it is not touched.
+TEXT ·Headroom(SB), 0, $1536-0
+	RET
+
 // func Relax()
 TEXT ·Relax(SB), NOSPLIT, $0-0
 	PAUSE

@@ -62,6 +62,10 @@ TEXT ·TLSOffset(SB), NOSPLIT, $0-8
 	MOVD ZR, ret+0(FP)
 	RET
 
+// func Headroom()
+TEXT ·Headroom(SB), 0, $1536-0
+	RET
+
 // func Relax()
 TEXT ·Relax(SB), NOSPLIT, $0-0
 	YIELD

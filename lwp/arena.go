@@ -45,9 +45,9 @@ const DefaultArenaLimit = 1 << 30
 //
 // The collector does not look into an arena. Pointers to the same or another
 // arena, and to globals, are fine there; a pointer to the Go heap keeps nothing
-// alive. A thread cannot assign anything that contains a pointer (strings,
-// slices, interfaces, funcs) to a field while the collector marks: what threads
-// write should be an index, an uintptr or a Ref. Goroutines may write anything.
+// alive. A thread can store what contains a pointer (a string, a slice, an
+// interface) here at any time; while the collector marks, each such store takes
+// microseconds. A Ref is stored without that price.
 //
 // Source: mmap(2), madvise(2).
 type Arena struct {

@@ -295,6 +295,7 @@ var lostFault = Fault{Reason: Unknown}
 
 func allocFault() *Fault {
 	const batch = 32
+	asm.Headroom()
 	faults.mu.Lock()
 	if faults.free == 0 {
 		addr, errno := mmap(batch*unsafe.Sizeof(Fault{}), unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
@@ -317,6 +318,7 @@ func freeFault(f *Fault) {
 	if f == &lostFault {
 		return
 	}
+	asm.Headroom()
 	faults.mu.Lock()
 	f.pcs[0], faults.free = faults.free, uintptr(unsafe.Pointer(f))
 	faults.mu.Unlock()

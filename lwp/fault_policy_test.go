@@ -266,6 +266,7 @@ func TestFaultDiesWithTheSignalWhenItIsToCrash(t *testing.T) {
 		"allocation": {deaths[3], crash, unix.SIGSEGV, []string{"heap allocation", "runtime.mallocgc", "fault_storm_test.go:"}},
 		"hook that faults": {deaths[3], lwp.Attr{FaultPolicy: lwp.CrashOnFault, OnFault: func(*lwp.Fault) { boom(nil) }},
 			unix.SIGSEGV, []string{"heap allocation"}},
+		"pooled": {deaths[3], lwp.Attr{}, unix.SIGSEGV, []string{"heap allocation", "fault_storm_test.go:"}},
 		"thread of a thread": {func(s *storm) {
 			th, _ := lwp.StartAttr(deaths[7], s, lwp.Attr{FaultPolicy: lwp.CrashOnFault})
 			th.Join()
@@ -273,6 +274,13 @@ func TestFaultDiesWithTheSignalWhenItIsToCrash(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if lwptest.InChild() {
+				if name == "pooled" {
+					pool, err := lwp.NewPool(lwp.PoolConfig{Attr: crash})
+					if err != nil {
+						t.Fatal(err)
+					}
+					c.attr.Pool = pool
+				}
 				unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 				th, err := lwp.StartAttr(c.do, &storm{}, c.attr)
 				if err != nil {

@@ -81,6 +81,9 @@ func NewPool(config PoolConfig) (*Pool, error) {
 	if err := config.Attr.check(); err != nil {
 		return nil, err
 	}
+	if config.Attr.FaultPolicy == CrashOnFault {
+		crashes.once.Do(startCrashReporter)
+	}
 	p := &Pool{config: config}
 	pools.mu.Lock()
 	defer pools.mu.Unlock()
@@ -94,6 +97,7 @@ func NewPool(config PoolConfig) (*Pool, error) {
 // run has a thread of p run t, whose record r is filled in.
 func (p *Pool) run(t Thread, r *record) error {
 	r.flags |= pooled
+	asm.Headroom()
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -180,6 +184,7 @@ func poolMain(p *Pool) {
 
 // park puts a thread on idle, or says that it has to end.
 func (p *Pool) park(i uint32) bool {
+	asm.Headroom()
 	p.mu.Lock()
 	if p.closed || p.config.MaxIdle > 0 && p.nidle >= p.config.MaxIdle {
 		p.mu.Unlock()
@@ -197,6 +202,7 @@ func (p *Pool) park(i uint32) bool {
 // leave counts a thread out; i is its record, 0 if it never came to be. While
 // Close waits the thread is left to it, before that to the reaper.
 func (p *Pool) leave(i uint32) {
+	asm.Headroom()
 	p.mu.Lock()
 	p.n--
 	closed := p.closed
@@ -234,6 +240,7 @@ func (c *control) endRun() {
 	p := (*Pool)(pointer(recordAt(c.index).pool))
 	p.leave(c.index)
 	run.ended(recordAt(run.index()))
+	c.self = recordAt(c.index).handle(c.index) // the run's record can serve another now
 }
 
 // Close waits until all runs have ended, then ends and joins the pool's threads.
@@ -244,6 +251,7 @@ func (p *Pool) Close() error {
 	if asm.Current() != nil {
 		return ErrHosted
 	}
+	asm.Headroom()
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()

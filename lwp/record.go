@@ -92,6 +92,7 @@ func pointer(addr uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Poi
 
 // alloc takes a free record and returns the handle that is good for it.
 func alloc() (Thread, *record, error) {
+	asm.Headroom()
 	table.mu.Lock()
 	i := table.free
 	switch {
@@ -189,6 +190,7 @@ func (r *record) freed(i uint32) {
 		unroot(i)
 		r.flags &^= rooted
 	}
+	asm.Headroom()
 	table.mu.Lock()
 	if r.flags&rooted != 0 {
 		r.next, table.dirty = table.dirty, i

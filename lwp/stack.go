@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lwprt/asm"
 	"lwprt/futex"
 	"lwprt/tls"
 )
@@ -85,6 +86,7 @@ func Trim() {
 
 func trim(limit uintptr) {
 	for {
+		asm.Headroom()
 		cache.mu.Lock()
 		c := (*control)(pointer(cache.top))
 		if cache.bytes <= limit || c == nil {
@@ -127,6 +129,7 @@ func newControl(stackSize, guard uintptr) (*control, error) {
 
 // cached takes a mapping of exactly this shape from the cache.
 func cached(size, guard uintptr) *control {
+	asm.Headroom()
 	cache.mu.Lock()
 	link := &cache.top
 	for range cacheDepth {
@@ -151,6 +154,7 @@ func (c *control) recycle() {
 	c.dying, c.nhooks, c.count = false, 0, 0
 	tls.Reset(&c.TCB)
 	c.dropJoined()
+	asm.Headroom()
 	cache.mu.Lock()
 	if cache.bytes+c.size <= cache.limit.Load() {
 		c.next, cache.top = cache.top, uintptr(unsafe.Pointer(c))
