@@ -101,6 +101,7 @@ func TestHostedSetPanicOnFault(t *testing.T) {
 }
 
 func TestHostedPanicsAreAsBefore(t *testing.T) {
+	lwptest.SkipRace(t)
 	for name, c := range map[string]struct {
 		do   func()
 		want string
@@ -177,6 +178,7 @@ var ways = map[string]func(t *testing.T, threads []lwp.Thread, sig syscall.Signa
 
 // A signal that was sent ends a Go program with the signal's name and status 2.
 func TestHostedSentSignalsEndTheProgram(t *testing.T) {
+	lwptest.SkipRace(t)
 	signals := append([]syscall.Signal{unix.SIGABRT, unix.SIGQUIT}, faultSignals...)
 	switch {
 	case lwptest.Emulated():
@@ -315,6 +317,7 @@ func (*storm) count() int64 { return counter.Add(1) }
 
 // The process ends as it does without a fault.
 func TestHostedExitStatusAfterFaults(t *testing.T) {
+	lwptest.SkipRace(t)
 	if lwptest.InChild() {
 		fault(t, deaths[3], &storm{}, lwp.Attr{})
 		os.Exit(7)
