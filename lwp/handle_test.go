@@ -3,6 +3,8 @@ package lwp_test
 import (
 	"context"
 	"math"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -164,4 +166,47 @@ func TestJoinForTheLongestTime(t *testing.T) {
 	begin(t)
 	th := start(t, come, new(stage))
 	want(t, "JoinFor", th.JoinFor(math.MaxInt64), nil)
+}
+
+// TestStaleHandleMeetsRecordInUse asks for a thread that has been joined while
+// its record goes to threads that are started detached.
+func TestStaleHandleMeetsRecordInUse(t *testing.T) {
+	begin(t)
+	var over atomic.Bool
+	var asking, starting sync.WaitGroup
+	ran := new(atomic.Int64)
+	for range 2 {
+		starting.Go(func() {
+			for !over.Load() {
+				if _, err := lwp.StartAttr(count, ran, lwp.Attr{Detached: true}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 2 {
+		asking.Go(func() {
+			for range lwptest.Count(10_000, 2000) {
+				th, err := lwp.Start(count, ran)
+				if err == nil {
+					err = th.Join()
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for range 100 {
+					if err := th.Join(); err != lwp.ErrJoined {
+						t.Errorf("second Join: %v, want %v", err, lwp.ErrJoined)
+						return
+					}
+				}
+			}
+		})
+	}
+	asking.Wait()
+	over.Store(true)
+	starting.Wait()
+	lwptest.Eventually(t, "all to end", func() bool { return len(lwp.Threads()) == 0 })
 }

@@ -157,11 +157,16 @@ func (t Thread) hold() (*record, error) {
 // detached thread cannot be told from a joined one.
 func (r *record) stale(w uint64, t Thread) error {
 	gen := t.id >> indexBits
-	switch {
-	case w>>indexBits < gen:
+	if w>>indexBits < gen {
 		return ErrNoThread // no handle was ever that
-	case w>>indexBits == gen+1 && w&indexMask == 0 && r.state.Load()&detached != 0:
-		return ErrDetached
+	}
+	if w>>indexBits == gen+1 && w&indexMask == 0 {
+		// The state is that of the last thread only if the record was still
+		// free after it was read: the next one can have been started detached.
+		state := r.state.Load()
+		if state&detached != 0 && r.word.Load() == w {
+			return ErrDetached
+		}
 	}
 	return ErrJoined
 }
