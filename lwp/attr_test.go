@@ -407,12 +407,14 @@ func TestUnprivilegedIsRefused(t *testing.T) {
 		errno syscall.Errno
 	}{
 		{"NEWUTS", lwp.Attr{Namespaces: unix.CLONE_NEWUTS}, "clone", unix.EPERM},
+		{"NEWUTS with a setup", lwp.Attr{Namespaces: unix.CLONE_NEWUTS, Nice: 1}, "clone", unix.EPERM},
+		{"NEWUTS, detached", lwp.Attr{Namespaces: unix.CLONE_NEWUTS, Nice: 1, Detached: true}, "clone", unix.EPERM},
 		{"NEWNS", lwp.Attr{Namespaces: unix.CLONE_NEWNS, PrivateFS: true}, "clone", unix.EPERM},
 		{"FIFO", lwp.Attr{Policy: lwp.PolicyFIFO, Priority: 1}, "sched_setscheduler", unix.EPERM},
 		{"nice", lwp.Attr{Nice: -1}, "setpriority", unix.EACCES},
 		{"setns", lwp.Attr{Enter: []int{int(ns.Fd())}}, "setns", unix.EPERM},
 	} {
-		for range lwptest.Count(1000, 100) {
+		for range lwptest.Count(1000, 400) { // stacks of far more bytes than the leak check lets pass
 			s := new(stage)
 			th, err := lwp.StartAttr(come, s, c.attr)
 			checkRefusal(t, c.name, th, err, c.op, c.errno)
