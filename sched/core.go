@@ -66,7 +66,8 @@ type core struct {
 	workers  []*worker     // constant; so are
 	class    int
 	spins    bool
-	_        [8]byte
+	unfenced bool // Fence does not work here
+	_        [7]byte
 
 	outside [classes]link // free slots for Spawn, linked by next; under mu
 	pools   [classes]pool
@@ -89,6 +90,9 @@ func (c *core) anything(w *worker) bool {
 
 // setHungry follows a change of idle or searching; under mu.
 func (c *core) setHungry() {
+	if c.unfenced {
+		return // always 1: who adds a fiber looks under mu
+	}
 	if c.nidle > 0 && c.searching == 0 {
 		c.hungry.Store(1)
 	} else {
@@ -254,7 +258,7 @@ func (c *core) inject(f *fiber) {
 // injectLocked is inject under mu; the caller rouses the result after mu.
 func (c *core) injectLocked(f *fiber) *worker {
 	f.next, f.worker = 0, 0
-	f.setState(ready)
+	f.setState(runnable)
 	l := f.link()
 	if c.last == 0 {
 		c.first = l

@@ -41,7 +41,6 @@ func (h Fiber) Join() error {
 			w.remove(c)
 			f.setState(joining)
 			w.tick--
-			w.stats.switches++
 			w.setRunning(c)
 			asm.Switch(&f.Context, &c.Context, &w.inside)
 			return f.joined()
@@ -61,7 +60,7 @@ func (h Fiber) Join() error {
 				return f.joined()
 			}
 			w.putBack(to)
-			w.setRunning(f)
+			w.goesOn(f)
 		case over:
 			if atomic.CompareAndSwapUint64(&c.word, word, word&^joinMask|taken) {
 				fault := c.takeEnded()
@@ -260,9 +259,8 @@ func ended() (*asm.Context, *uint32) {
 		return &w.next().Context, &w.left
 	}
 	w.tick--
-	w.stats.switches++
 	to.worker = uintptr(unsafe.Pointer(w))
-	w.setRunning(to)
+	w.goesOn(to)
 	return &to.Context, &w.left
 }
 

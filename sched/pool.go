@@ -273,7 +273,10 @@ func toChunks(list link) {
 
 // drop gives everything back to the region; no fiber is left.
 func (p *pool) drop() {
-	for _, list := range []uintptr{p.chunk, p.chunks, p.fresh} {
+	if p.chunk != 0 {
+		(*chunk)(pointer(p.chunk)).giveBack() // its next is of no list
+	}
+	for _, list := range []uintptr{p.chunks, p.fresh} {
 		for list != 0 {
 			k := (*chunk)(pointer(list))
 			list = k.next

@@ -175,8 +175,10 @@ func (f *fiber) info(now uint64, rate float64) (i FiberInfo, ok bool) {
 				i.For = time.Duration(float64(now-f.since) / rate)
 			}
 			fallthrough
-		case ready:
-			if !f.Fresh() {
+		case runnable:
+			if i.Worker > 0 && state == runnable && atomic.LoadUintptr(&f.on().current) == uintptr(unsafe.Pointer(f)) {
+				i.State = "running"
+			} else if !f.Fresh() {
 				i.Trace = trace(f.SP, f.BP, lo, hi)
 			}
 		}
@@ -266,7 +268,7 @@ func (s *Scheduler) Stats() (sum Stats) {
 func (s *Scheduler) WorkerStats(worker int) Stats {
 	w := &s.core.workers[worker-1].stats
 	return Stats{
-		Spawns: atomic.LoadUint64(&w.spawns), Ends: atomic.LoadUint64(&w.ends), Switches: atomic.LoadUint64(&w.switches),
+		Spawns: atomic.LoadUint64(&w.spawns), Ends: atomic.LoadUint64(&w.ends), Switches: atomic.LoadUint64(&w.switches) + pollInterval - uint64(atomic.LoadUint32(&s.core.workers[worker-1].tick)),
 		Steals: atomic.LoadUint64(&w.steals), Stolen: atomic.LoadUint64(&w.stolen), Wakes: atomic.LoadUint64(&w.wakes),
 		Parks: atomic.LoadUint64(&w.idles), Spins: atomic.LoadUint64(&w.spins),
 	}

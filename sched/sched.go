@@ -58,13 +58,14 @@ var start = sync.OnceValue(func() error {
 	if err := reserve(); err != nil {
 		return err
 	}
-	asm.InitFences()
+	fences = asm.InitFences()
 	asm.SetEnded(&endedFn)
 	return nil
 })
 
 var (
 	endedFn = ended
+	fences  bool
 	guard   uintptr // bytes that compiled code keeps free at the low end of a stack
 )
 
@@ -166,6 +167,10 @@ func newCore(n int) (*core, error) {
 	m := (*memory)(p)
 	c := &m.core
 	c.workers = m.room[:n]
+	if !fences {
+		c.unfenced = true
+		c.hungry.Store(1)
+	}
 	ws, err := mmap(uintptr(n) * unsafe.Sizeof(worker{}))
 	if err != nil {
 		munmap(p, unsafe.Sizeof(memory{}))
@@ -175,6 +180,9 @@ func newCore(n int) (*core, error) {
 		w := (*worker)(unsafe.Add(ws, uintptr(i)*unsafe.Sizeof(worker{})))
 		c.workers[i] = w
 		w.core, w.id = c, i
+		if c.unfenced {
+			w.claimed = unfenced
+		}
 		w.random = uint64(i+1) * 0x9e3779b97f4a7c15
 		b, err := newBlock()
 		if err != nil {

@@ -26,7 +26,9 @@ func TestSmoke(t *testing.T) {
 				n.Add(-1000)
 			}
 		}
-		for range 1000 { sched.Yield() }
+		for range 1000 {
+			sched.Yield()
+		}
 	}, n)
 	if err != nil {
 		t.Fatal(err)

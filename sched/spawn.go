@@ -84,7 +84,7 @@ func spawn(fn, arg uintptr) (Fiber, error) {
 	h := Fiber{f.serial, l}
 	w.stats.spawns++
 	w.enter()
-	f.setState(ready)
+	f.setState(runnable)
 	w.push(f)
 	w.leave()
 	if w.core.hungry.Load() != 0 {
