@@ -177,10 +177,30 @@ func (f *fiber) setState(s uint32) { asm.StoreRelease(&f.state, s) }
 //go:nosplit // as setState
 func (f *fiber) on() *worker { return (*worker)(pointer(f.worker)) }
 
-// core returns the scheduler that f's slot belongs to.
+// core returns the scheduler that f's slot belongs to. The caller is a fiber or
+// worker of some scheduler that f keeps open, or holds it.
 func (f *fiber) core() *core {
-	return (*core)(pointer(chunkAt(uintptr(unsafe.Pointer(f))).owner))
+	return (*core)(pointer(atomic.LoadUintptr(&chunkAt(uintptr(unsafe.Pointer(f))).owner)))
 }
+
+// hold returns the scheduler that f's slot belongs to, which Close then leaves
+// in place until it is let go, or nil if it is closed. A core is never unmapped,
+// so that it can be touched before it is known to be the right one.
+func (f *fiber) hold() *core {
+	for {
+		c := f.core()
+		if c == nil {
+			return nil
+		}
+		c.users.Add(1)
+		if f.core() == c {
+			return c
+		}
+		c.users.Add(-1)
+	}
+}
+
+func (c *core) letGo() { c.users.Add(-1) }
 
 // stack returns the bounds of f's stack.
 func (f *fiber) stack() (lo, hi uintptr) {

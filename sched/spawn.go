@@ -165,10 +165,12 @@ func (s *Scheduler) spawn(fn, arg unsafe.Pointer, a *Attr) (Fiber, error) {
 		return Fiber{}, ErrNilFunc
 	case asm.Current() != nil:
 		return Fiber{}, ErrHosted
-	case s == nil:
+	}
+	c := s.use()
+	if c == nil {
 		return Fiber{}, ErrClosed
 	}
-	c := s.core
+	defer s.unuse()
 	class, err := a.class(c)
 	if err != nil {
 		return Fiber{}, err

@@ -262,9 +262,17 @@ func (f *fiber) fire() {
 
 // makeReady makes f ready, which belongs to the caller, wherever that runs.
 func (f *fiber) makeReady() {
-	if w := self(); w != nil && w.core == f.core() {
+	w := self()
+	if w != nil && w.core == f.core() {
 		w.readies(f)
-	} else {
-		f.deliver()
+		return
+	}
+	if c := f.hold(); c != nil { // else it was in a deadlock, and Close has ended that
+		if w != nil {
+			w.call(deliverFn, unsafe.Pointer(f))
+		} else {
+			f.deliver()
+		}
+		c.letGo()
 	}
 }
