@@ -37,12 +37,16 @@ func SetDomain(d *Domain) error {
 	return nil
 }
 
-// HoldFault returns the Fault that the calling thread's green thread has died
-// of, off the Go heap, until KeepFault, ReportFault or DropFault takes it.
+// HoldFault returns the last Fault of the calling thread, or of its green
+// threads, off the Go heap, until KeepFault, ReportFault or DropFault takes it;
+// nil if there was none.
 //
-// Context: thread with a Domain.
+// Context: thread, in an exit hook; green thread.
 func HoldFault() *Fault {
 	c := current()
+	if c.count == 0 && c.domain == 0 {
+		return nil
+	}
 	f := allocFault()
 	if f == nil {
 		return &lostFault

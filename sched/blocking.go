@@ -20,7 +20,16 @@ type helpers struct {
 	idle    int
 	word    uint32 // futex word, counts what helpers are woken for
 	stopped bool
-	handles [maxHelpers]lwp.Thread
+	all     [maxHelpers]helper
+}
+
+type helper struct {
+	core   *core
+	thread lwp.Thread
+	life   uint32  // counts the threads that it has been
+	used   bool    // thread is to be joined
+	dead   bool    // it ends or has ended, by a fault or lwp.Exit in a call
+	call   uintptr // *call that it makes
 }
 
 const (
@@ -33,7 +42,7 @@ type call struct {
 	fn, arg uintptr
 	f       uintptr // *fiber
 	next    uintptr // *call
-	failed  bool
+	fault   uintptr // *lwp.Fault that fn has died of
 }
 
 // Blocking runs fn(arg) on a thread that is no worker and waits for it: the
@@ -41,8 +50,8 @@ type call struct {
 // freestanding code with a stack of lwp.DefaultStackSize; it is not on a fiber.
 //
 // Context: fiber. Elsewhere fn(arg) is called where it is.
-// Errors: ErrNilFunc; those of lwp.Start if no thread can be made and none is there.
-// A fault of fn is reported on standard error, and returned as ErrCall.
+// Where no thread can be made and none is there, the worker makes the call.
+// Errors: ErrNilFunc; a *lwp.Fault if fn died of one.
 func Blocking[T any](fn func(*T), arg *T) error {
 	if fn == nil {
 		return ErrNilFunc
@@ -76,10 +85,10 @@ func (w *worker) block(k *call) error {
 		w.goesOn(f)
 	}
 	atomic.AndUint64(&f.word, ^uint64(fired))
-	if k.failed {
-		return ErrCall
+	if k.fault != 0 {
+		f.inherits(k.fault)
 	}
-	return nil
+	return f.joined()
 }
 
 var submitFn = func(p unsafe.Pointer) {
@@ -87,55 +96,109 @@ var submitFn = func(p unsafe.Pointer) {
 	c := (*fiber)(pointer(k.f)).core()
 	h := &c.helpers
 	h.mu.Lock()
+	k.next = 0
 	if h.last == 0 {
 		h.first = uintptr(p)
 	} else {
 		(*call)(pointer(h.last)).next = uintptr(p)
 	}
 	h.last = uintptr(p)
-	more := h.idle == 0 && h.threads < maxHelpers
-	slot := 0
-	if more {
-		for h.handles[slot] != (lwp.Thread{}) {
-			slot++
-		}
-		h.threads++
-	} else if h.idle > 0 {
+	var x *helper
+	if h.idle > 0 {
 		h.idle--
+	} else {
+		x = h.vacant(c)
 	}
 	h.word++
+	life := uint32(0)
+	if x != nil {
+		life = x.life
+	}
 	h.mu.Unlock()
-	if !more {
+	if x == nil {
 		futex.Wake(&h.word, 1)
 		return
 	}
-	t, err := lwp.StartAttr((*core).helper, c, lwp.Attr{Name: "sched/blocking", StackSize: helperStack})
+	t, err := lwp.StartAttr((*helper).main, x, lwp.Attr{Name: "sched/blocking", StackSize: helperStack})
 	h.mu.Lock()
-	if err == nil {
-		h.handles[slot] = t
-	} else {
+	if err != nil {
+		x.used = false
 		h.threads--
+	} else if x.life == life {
+		x.thread = t
 	}
 	alone := err != nil && h.threads == 0
 	h.mu.Unlock()
 	if alone {
 		// No thread is there to make the call and none can be had: this one
 		// makes it, and its fibers wait.
-		c.serve(false)
+		c.serve(nil)
 	}
 }
 
-// helper is the life of a helper.
-func (c *core) helper() { c.serve(true) }
+// vacant returns a helper to start, or nil when there are as many as there may
+// be; under mu.
+func (h *helpers) vacant(c *core) *helper {
+	for i := range h.all {
+		x := &h.all[i]
+		if x.dead {
+			x.thread.Join() // it ends, if it has not yet
+			x.used, x.dead = false, false
+		}
+		if !x.used {
+			x.used = true
+			x.life++
+			*(*uintptr)(unsafe.Pointer(&x.core)) = uintptr(unsafe.Pointer(c))
+			h.threads++
+			return x
+		}
+	}
+	return nil
+}
 
-// serve makes calls until there are none, or for ever.
-func (c *core) serve(forever bool) {
+// main is the life of a helper.
+func (x *helper) main() {
+	lwp.OnExit((*helper).exit, x)
+	x.core.serve(x)
+}
+
+// exit ends a call in which the helper was when it ended.
+func (x *helper) exit() {
+	k := (*call)(pointer(x.call))
+	if k == nil {
+		return
+	}
+	c := x.core
+	h := &c.helpers
+	h.mu.Lock()
+	x.thread = lwp.Self() // its starter may not have written it yet
+	x.dead = true
+	h.threads--
+	h.mu.Unlock()
+	k.fault = uintptr(unsafe.Pointer(lwp.HoldFault()))
+	c.finish(k)
+}
+
+// finish lets the fiber go on that waits for k.
+func (c *core) finish(k *call) {
+	f := (*fiber)(pointer(k.f))
+	f.fire() // k is gone from here on
+	// Not before: all workers could be idle, and that be taken for a deadlock.
+	// They can be idle now, and nobody have been told.
+	c.blocked.Add(-1)
+	c.mu.Lock()
+	c.settle()
+	c.mu.Unlock()
+}
+
+// serve makes calls until there are none, or on a helper for ever.
+func (c *core) serve(x *helper) {
 	h := &c.helpers
 	for {
 		h.mu.Lock()
 		k := (*call)(pointer(h.first))
 		if k == nil {
-			if !forever || h.stopped {
+			if x == nil || h.stopped {
 				h.mu.Unlock()
 				return
 			}
@@ -151,24 +214,28 @@ func (c *core) serve(forever bool) {
 			h.last = 0
 		}
 		h.mu.Unlock()
-		f := (*fiber)(pointer(k.f))
+		if x != nil {
+			x.call = uintptr(unsafe.Pointer(k))
+		}
 		fn := *(*func(unsafe.Pointer))(unsafe.Pointer(&k.fn))
 		fn(pointer(k.arg))
-		f.fire() // k is gone from here on
-		c.blocked.Add(-1)
+		if x != nil {
+			x.call = 0
+		}
+		c.finish(k)
 	}
 }
 
-// stop ends the helpers.
+// stop ends the helpers; no call is under way.
 func (h *helpers) stop() {
 	h.mu.Lock()
 	h.stopped = true
 	h.word++
 	h.mu.Unlock()
 	futex.Wake(&h.word, futex.All)
-	for _, t := range h.handles {
-		if t != (lwp.Thread{}) {
-			t.Join()
+	for i := range h.all {
+		if x := &h.all[i]; x.used {
+			x.thread.Join()
 		}
 	}
 }

@@ -68,9 +68,9 @@ type core struct {
 	workers  []*worker     // constant; so are
 	class    int
 	spins    bool
-	unfenced bool // Fence does not work here
-	naive    bool // for a test: steps 2 and 3 are left out
-	_        [2]byte
+	unfenced bool   // Fence does not work here
+	naive    bool   // for a test: steps 2 and 3 are left out
+	window   uint16 // for a test: how long it is from the last search to step 1
 
 	outside [classes]link // free slots for Spawn, linked by next; under mu
 	pools   [classes]pool
@@ -89,7 +89,7 @@ func (c *core) reset() {
 	c.closing = 0
 	c.injected.Store(0)
 	c.blocked.Store(0)
-	c.workers, c.class, c.spins, c.unfenced, c.naive = nil, 0, false, false, false
+	c.workers, c.class, c.spins, c.unfenced, c.naive, c.window = nil, 0, false, false, false, 0
 	c.outside = [classes]link{}
 	c.timers, c.helpers = timers{}, helpers{}
 	c.ws, c.made = nil, 0
@@ -202,6 +202,9 @@ func (w *worker) rouse() {
 // to end.
 func (c *core) park(w *worker) bool {
 	w.flush()
+	for range c.window {
+		asm.Relax()
+	}
 	c.mu.Lock()
 	if w.searching {
 		w.searching = false

@@ -19,7 +19,6 @@ var (
 	ErrFiber     = errors.New("sched: a fiber cannot wait for its own scheduler")
 	ErrHosted    = errors.New("sched: the call needs the Go runtime: make it on a goroutine")
 	ErrClosed    = errors.New("sched: the scheduler is closed, or is being closed")
-	ErrCall      = errors.New("sched: the blocking call has faulted")
 	ErrTimeout   = errors.New("sched: the time is up")
 )
 

@@ -1,7 +1,8 @@
 package sched
 
-// Naive has workers park without a second look.
-func (s *Scheduler) Naive() { s.core.naive = true }
+// Widen makes the time longer between a worker's last search and its entry in
+// the list of idle ones; naive has it sleep then without a second look.
+func (s *Scheduler) Widen(naive bool) { s.core.window, s.core.naive = 500, naive }
 
 // Slots returns how many slots are neither free nor unused.
 func (s *Scheduler) Slots() int {
@@ -49,4 +50,12 @@ func Forged(h Fiber, serial uint64, at uint32) Fiber {
 	}
 	h.serial += serial
 	return h
+}
+
+// Threads returns the TIDs of the workers.
+func (s *Scheduler) Threads() (tids []int) {
+	for _, w := range s.core.workers {
+		tids = append(tids, w.thread.TID())
+	}
+	return tids
 }

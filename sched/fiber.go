@@ -228,3 +228,12 @@ func Exit() {
 	_, hi := w.running().stack()
 	asm.Leave(hi)
 }
+
+// OnWorker returns the number of the worker that the caller runs on, the first
+// being 1; 0 on a goroutine and on a thread that is no worker.
+func OnWorker() int {
+	if w := self(); w != nil {
+		return w.id + 1
+	}
+	return 0
+}

@@ -1,0 +1,207 @@
+package sched_test
+
+import (
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lwprt/futex"
+	"lwprt/lwp/lwptest"
+	"lwprt/sched"
+)
+
+// A handoff is a fiber that spawns another and does not let go of its worker
+// until that has run elsewhere.
+type handoff struct {
+	n    int
+	done atomic.Int64
+	lost atomic.Bool
+	// patience is how long it waits, in ns.
+	patience int64
+}
+
+func handOff(h *handoff) {
+	for range h.n {
+		was := h.done.Load()
+		f, err := sched.Go(count, &h.done)
+		if err != nil {
+			h.lost.Store(true)
+			return
+		}
+		for spins := 0; h.done.Load() == was; spins++ {
+			if spins == 1000 {
+				spins = 0
+				unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+			}
+			if spins == 0 && futex.Monotonic() > h.patience {
+				h.lost.Store(true)
+				f.Join()
+				return
+			}
+		}
+		f.Join()
+		if h.n&1 == 0 { // let the other worker go to sleep now and then
+			for end := futex.Monotonic() + h.done.Load()%16*10_000; futex.Monotonic() < end; {
+			}
+		}
+	}
+}
+
+// TestWakeupIsNotLost: a worker that goes to sleep while another gets a fiber
+// that it does not run itself.
+func TestWakeupIsNotLost(t *testing.T) {
+	for _, wide := range []bool{false, true} {
+		s := begin(t, 2)
+		if wide {
+			s.Widen(false)
+		}
+		h := &handoff{n: lwptest.Count(10_000, 1000), patience: futex.Monotonic() + int64(5*time.Minute)}
+		run(t, s, handOff, h)
+		if h.lost.Load() || h.done.Load() != int64(h.n) {
+			t.Errorf("%d of %d ran elsewhere", h.done.Load(), h.n)
+		}
+	}
+}
+
+// TestNaiveParkingLosesWakeups runs the same on workers that do not look once
+// more before they sleep, to show that the look is needed and the test finds it.
+func TestNaiveParkingLosesWakeups(t *testing.T) {
+	lwptest.NotEmulated(t, "the timing of two threads")
+	s := begin(t, 2)
+	s.Widen(true)
+	for round := range 100 {
+		h := &handoff{n: 1000, patience: futex.Monotonic() + int64(time.Second)}
+		f := spawn(t, s, handOff, h)
+		within(t, "Join", f.Join)
+		if h.lost.Load() {
+			t.Logf("lost after %d in round %d", h.done.Load(), round)
+			return
+		}
+	}
+	t.Error("no wake-up was lost")
+}
+
+// TestIdleWorkersCostNothing measures the CPU time of a process whose workers
+// have nothing to do.
+func TestIdleWorkersCostNothing(t *testing.T) {
+	s := begin(t, 4)
+	s.Hold()
+	var fs []sched.Fiber
+	for range 100 {
+		fs = append(fs, spawn(t, s, func(*int) { sched.Park("the test") }, nil))
+	}
+	time.Sleep(50 * time.Millisecond)
+	ids := s.Threads()
+	before := ticks(t, ids)
+	stats := s.Stats()
+	time.Sleep(time.Second)
+	if d := ticks(t, ids) - before; d > 20*time.Millisecond {
+		t.Errorf("idle workers took %v of CPU time in a second", d)
+	}
+	if now := s.Stats(); now.Switches != stats.Switches || now.Spins > stats.Spins+1000 {
+		t.Errorf("idle workers did something: %+v, then %+v", stats, now)
+	}
+	for _, f := range fs {
+		want(t, "Unpark", f.Unpark(), nil)
+		within(t, "Join", f.Join)
+	}
+	s.Release()
+}
+
+// ticks returns the CPU time of threads of this process.
+func ticks(t *testing.T, ids []int) (sum time.Duration) {
+	lwptest.NotEmulated(t, "CPU times of threads in /proc")
+	for _, id := range ids {
+		sum += lwptest.CPUTime(t, id)
+	}
+	return sum
+}
+
+// TestSpinningFiberStopsNobody: fibers behind one that computes are taken by
+// the other worker, and those that wait for timers and the injector too.
+func TestSpinningFiberStopsNobody(t *testing.T) {
+	if runtime.NumCPU() < 2 {
+		t.Skip("one CPU: the thread that computes has it")
+	}
+	s := begin(t, 2)
+	type hog struct {
+		over atomic.Bool
+		ran  atomic.Int64
+		n    int
+	}
+	h := &hog{n: 1000}
+	f := spawn(t, s, func(h *hog) {
+		for i := range h.n {
+			var err error
+			if i%2 == 0 {
+				_, err = sched.GoAttr(count, &h.ran, sched.Attr{Detached: true})
+			} else {
+				_, err = sched.GoAttr(func(n *atomic.Int64) {
+					sched.Sleep(time.Millisecond)
+					n.Add(1)
+				}, &h.ran, sched.Attr{Detached: true})
+			}
+			if err != nil {
+				return
+			}
+		}
+		for !h.over.Load() {
+		}
+	}, h)
+	for range 100 {
+		spawnAttr(t, s, count, &h.ran, sched.Attr{Detached: true})
+	}
+	lwptest.Eventually(t, "the others to run", func() bool { return h.ran.Load() == int64(h.n+100) })
+	h.over.Store(true)
+	within(t, "Join", f.Join)
+}
+
+// TestBlockingStopsNobody has more fibers in system calls than there are workers.
+func TestBlockingStopsNobody(t *testing.T) {
+	s := begin(t, 1)
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(p[0])
+	defer unix.Close(p[1])
+	type reader struct {
+		fd  int
+		got atomic.Int64
+		err note
+	}
+	r := &reader{fd: p[0]}
+	const n = 20
+	var fs []sched.Fiber
+	for range n {
+		fs = append(fs, spawn(t, s, func(r *reader) {
+			if err := sched.Blocking(func(r *reader) {
+				var b [1]byte
+				if n, _, _ := unix.RawSyscall(unix.SYS_READ, uintptr(r.fd), lwptest.Addr(&b[0]), 1); n == 1 {
+					r.got.Add(1)
+				}
+			}, r); err != nil {
+				r.err = noteOf(err)
+			}
+		}, r))
+	}
+	ran := new(atomic.Int64)
+	for range 1000 {
+		run(t, s, count, ran)
+	}
+	if r.got.Load() != 0 {
+		t.Error("a read of an empty pipe has returned")
+	}
+	if _, err := unix.Write(p[1], make([]byte, n)); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range fs {
+		within(t, "Join", f.Join)
+	}
+	if r.got.Load() != n || r.err != 0 || ran.Load() != 1000 {
+		t.Errorf("%d of %d read, %v; %d others ran", r.got.Load(), n, r.err.err(), ran.Load())
+	}
+}
