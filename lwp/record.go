@@ -214,7 +214,8 @@ func AppendThreads(dst []Thread) []Thread {
 	for i := uint32(1); i <= table.count.Load(); i++ {
 		r := recordAt(i)
 		w := r.word.Load()
-		if w&indexMask != 0 && r.flags&pooled == 0 && atomic.LoadUint32(&r.exit) != 0 {
+		// In this order: the flags are written before the exit word.
+		if w&indexMask != 0 && atomic.LoadUint32(&r.exit) != 0 && r.flags&pooled == 0 {
 			dst = append(dst, Thread{w&^indexMask | uint64(i)})
 		}
 	}

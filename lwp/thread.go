@@ -129,6 +129,12 @@ func (t Thread) create(r *record, a *Attr) error {
 	if err != nil {
 		// The thread exits at once, and is not the reaper's even if detached.
 		r.wait(futex.Deadline{})
+		r.passOn(2) // the base reference and this call's
+		if r.state.Or(collected)&collected != 0 {
+			// Somebody had the handle from Threads and has joined. That has taken
+			// the base reference; what the caller gives back is this call's.
+			return err
+		}
 		c.recycle()
 	}
 	r.drop(t.index(), 1)
