@@ -92,11 +92,11 @@ func TestNoSignalReachesThreads(t *testing.T) {
 	loop := func(f func()) {
 		wg.Go(func() {
 			for {
+				f() // once at least, however late this is
 				select {
 				case <-stop:
 					return
 				default:
-					f()
 				}
 			}
 		})
