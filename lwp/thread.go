@@ -357,13 +357,15 @@ func (e *UnsupportedError) Error() string {
 // layout is what the check of the runtime has found.
 var layout asm.Layout
 
+var checkRuntime = asm.CheckRuntime // tests have others
+
 // ready checks, once, on a goroutine, that threads can be made in this program.
 var ready = sync.OnceValue(func() error {
 	if instrumented {
 		return ErrRace
 	}
 	var why string
-	if layout, why = asm.CheckRuntime(); why != "" {
+	if layout, why = checkRuntime(); why != "" {
 		return &UnsupportedError{runtime.Version(), why}
 	}
 	if errno := asm.InstallFaultEntry(); errno != 0 {
