@@ -65,8 +65,10 @@ func (t Thread) join(d futex.Deadline) error {
 // much on an idle CPU but gives up the whole slice, 2 ms a Join with one other
 // process there; and a timed wait, as to arm a timer costs more than it saves.
 func (r *record) makeWay() {
-	if r.word.Load()>>indexBits%256 == 0 && atomic.LoadUint32(&r.exit) != 0 && asm.Current() == nil {
-		runtime.Gosched()
+	if r.word.Load()>>indexBits%256 == 0 && atomic.LoadUint32(&r.exit) != 0 {
+		if asm.Current() == nil { // alone: package freestanding sees it without optimization too
+			runtime.Gosched()
+		}
 	}
 }
 
