@@ -15,6 +15,18 @@ type SigContext struct {
 	_   [4]uintptr // RBX, RDX, RAX, RCX
 	rsp uintptr
 	rip uintptr
+	_   uintptr // EFLAGS
+}
+
+// RegisterNames are the names of the general registers, in the order in which
+// a SigContext has them.
+var RegisterNames = [...]string{
+	"r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rdi", "rsi", "rbp", "rbx", "rdx", "rax", "rcx", "rsp", "rip", "eflags",
+}
+
+// Registers returns the interrupted general registers.
+func (c *SigContext) Registers() *[len(RegisterNames)]uintptr {
+	return (*[len(RegisterNames)]uintptr)(unsafe.Pointer(&c.r))
 }
 
 // PC returns the address of the interrupted instruction.

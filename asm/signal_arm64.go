@@ -12,6 +12,19 @@ type SigContext struct {
 	r  [31]uintptr
 	sp uintptr
 	pc uintptr
+	_  uintptr // PSTATE
+}
+
+// RegisterNames are the names of the general registers, in the order in which
+// a SigContext has them.
+var RegisterNames = [...]string{
+	"r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "r16", "r17", "r18", "r19",
+	"r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27", "r28", "r29", "lr", "sp", "pc", "pstate",
+}
+
+// Registers returns the interrupted general registers.
+func (c *SigContext) Registers() *[len(RegisterNames)]uintptr {
+	return (*[len(RegisterNames)]uintptr)(unsafe.Pointer(&c.r))
 }
 
 // PC returns the address of the interrupted instruction.

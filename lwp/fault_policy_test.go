@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lwprt/asm"
 	"lwprt/futex"
 	"lwprt/lwp"
 	"lwprt/lwp/lwptest"
@@ -261,7 +262,7 @@ func TestFaultDiesWithTheSignalWhenItIsToCrash(t *testing.T) {
 		signal syscall.Signal
 		says   []string
 	}{
-		"nil":        {deaths[0], crash, unix.SIGSEGV, []string{"(crasher): nil dereference", "fault_storm_test.go:", "address 0x"}},
+		"nil":        {deaths[0], crash, unix.SIGSEGV, []string{"(crasher): nil dereference", "fault_storm_test.go:", "address 0x", asm.RegisterNames[0] + " "}},
 		"abort":      {deaths[6], crash, unix.SIGABRT, []string{"(crasher): abort: storm", "fault_storm_test.go:"}},
 		"allocation": {deaths[3], crash, unix.SIGSEGV, []string{"heap allocation", "runtime.mallocgc", "fault_storm_test.go:"}},
 		"hook that faults": {deaths[3], lwp.Attr{FaultPolicy: lwp.CrashOnFault, OnFault: func(*lwp.Fault) { boom(nil) }},

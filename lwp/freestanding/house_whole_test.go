@@ -18,6 +18,7 @@ var hosted = map[string]string{
 	"lwp.Error.Error":            "joins its text",
 	"lwp.Fault.Error":            "symbolizes",
 	"lwp.Fault.Frames":           "symbolizes",
+	"lwp.Fault.Registers":        "allocates",
 	"lwp.Fault.Stack":            "symbolizes",
 	"lwp.NewPool":                "ErrHosted",
 	"lwp.Pool.Close":             "ErrHosted",
