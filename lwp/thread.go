@@ -188,13 +188,17 @@ func (r *record) call() {
 // A destructor or hook that calls Exit starts again with what is left.
 func (c *control) finish() {
 	c.unwind()
-	if c.self.index() != c.index {
+	run := c.self.index() != c.index
+	if run {
+		reap() // not after endRun: if that leaves a report, a goroutine makes a better one
 		c.endRun()
 	}
 	r := recordAt(c.index)
 	r.tid = atomic.LoadUint32(&r.exit)
 	if old := r.state.Or(ending); old&detached != 0 {
-		reap()
+		if !run {
+			reap()
+		}
 		bury(c.index)
 	}
 }
