@@ -49,12 +49,13 @@ type G struct {
 // TCB is the head of a thread control block: what assembly reads, at the
 // thread pointer. Package tls builds the whole block around it.
 type TCB struct {
-	Self  uintptr // address of this TCB; the x86-64 ABI wants it at 0(FS)
-	Magic uintptr
-	Entry uintptr // func(*TCB) value that the child runs first
-	Fault uintptr // func(*TCB, int, *SigInfo, *SigContext) value, see InstallFaultEntry
-	G     G
-	SigG  G // for the handler, with the bounds of the signal stack
+	Self   uintptr // address of this TCB; the x86-64 ABI wants it at 0(FS)
+	Magic  uintptr
+	Entry  uintptr // func(*TCB) value that the child runs first
+	Fault  uintptr // func(*TCB, int, *SigInfo, *SigContext) value, see InstallFaultEntry
+	Worker uintptr // what a scheduler of green threads that runs on the thread knows it by
+	G      G
+	SigG   G // for the handler, with the bounds of the signal stack
 }
 
 // CloneArgs are the arguments of Clone. The addresses are plain words: what
@@ -87,11 +88,6 @@ func Clone(a *CloneArgs) (tid, errno uintptr)
 
 // Exit ends the calling task, and nothing but it, by exit(2).
 func Exit(status int)
-
-// Current returns the TCB of the calling thread, or nil when the caller is not
-// one of our threads. It costs one to two nanoseconds, little more than the
-// call of an empty function, and is safe anywhere.
-func Current() *TCB
 
 // ThreadPointer returns the thread pointer: FS base, TPIDR_EL0.
 func ThreadPointer() uintptr

@@ -11,3 +11,6 @@ var prologue = []byte{0x49, 0x3b, 0x66, 0x10}
 
 // slotNeeded says that compiled code finds g in the TLS slot.
 const slotNeeded = true
+
+// startArg is where, above a new context's SP, the argument of its function is.
+const startArg = 0

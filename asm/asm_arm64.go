@@ -6,3 +6,6 @@ var prologue = []byte{0x90, 0x0b, 0x40, 0xf9}
 
 // slotNeeded says that compiled code finds g in the TLS slot.
 const slotNeeded = false
+
+// startArg is where, above a new context's SP, the argument of its function is.
+const startArg = 8

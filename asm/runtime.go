@@ -53,6 +53,9 @@ func CheckRuntime() (l Layout, why string) {
 	if !bytes.HasPrefix(unsafe.Slice((*byte)(codeAt(codeOf(probe))), 16), prologue) {
 		return l, "the function prologue does not compare SP with g.stackguard0"
 	}
+	if !conventionHolds() {
+		return l, "arguments and results are not in the registers that the assembly expects"
+	}
 	l.TLS = TLSOffset()
 	if slotNeeded && (l.TLS >= 0 || l.TLS < -MaxTLS || l.TLS%8 != 0) {
 		return l, "the TLS slot of g is not in the executable's own TLS block"

@@ -13,20 +13,6 @@
 #define archSetFS 0x1002
 #define archGetFS 0x1003
 
-// func Current() *TCB
-//
-// Needs no g. Every thread of a Go program has its FS base set, so 8(FS) can be read.
-TEXT ·Current(SB), NOSPLIT, $0-8
-	MOVQ $const_Magic, AX
-	XORL CX, CX
-	CMPQ AX, 8(FS)
-	JNE other
-	MOVQ 0(FS), CX
-
-other:
-	MOVQ CX, ret+0(FP)
-	RET
-
 // func ThreadPointer() uintptr
 //
 // By arch_prctl: RDFSBASE needs a CPU and a kernel that allow it.

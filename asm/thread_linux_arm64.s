@@ -11,22 +11,6 @@
 #include "go_asm.h"
 #include "textflag.h"
 
-// func Current() *TCB
-TEXT ·Current(SB), NOSPLIT, $0-8
-	MRS TPIDR_EL0, R0
-	CBZ R0, other
-	MOVD 8(R0), R1
-	MOVD $const_Magic, R2
-	CMP R1, R2
-	BNE other
-	MOVD 0(R0), R0
-	MOVD R0, ret+0(FP)
-	RET
-
-other:
-	MOVD ZR, ret+0(FP)
-	RET
-
 // func ThreadPointer() uintptr
 TEXT ·ThreadPointer(SB), NOSPLIT, $0-8
 	MRS TPIDR_EL0, R0

@@ -55,6 +55,10 @@ func At(t time.Time) Deadline {
 	return Deadline{t.UnixNano(), realtime}
 }
 
+// AtMonotonic returns the instant ns of the monotonic clock, as Monotonic reads
+// it. Instants before its origin have passed.
+func AtMonotonic(ns int64) Deadline { return Deadline{max(ns, 0), monotonic} }
+
 // Remaining returns how long it is to d: the largest Duration for Never, zero
 // or less if d has passed.
 func (d Deadline) Remaining() time.Duration {

@@ -36,6 +36,7 @@ type faultState struct {
 	skipped uintptr    // write barriers, so far
 	policy  FaultPolicy
 	hook    uintptr // func(*Fault) value, 0 for none
+	domain  uintptr // *Domain, 0 for none
 	joined  uintptr // *Fault, the last that the thread got from a Join
 	count   int
 }
@@ -122,11 +123,19 @@ func onFault(tcb *asm.TCB, sig int, info *asm.SigInfo, ctx *asm.SigContext) {
 			}
 		}
 	}
+	if d := (*Domain)(pointer(c.domain)); d != nil {
+		if lo, hi := d.Stack(ctx.SP()); lo != 0 {
+			c.fault.note(c, sig, info, ctx, lo, hi)
+			c.fault.green = true
+			ctx.Resume(d.Faulted(c.fault.name[:]))
+			return
+		}
+	}
 	c.count++
 	next := &afterFault
 	switch {
 	case c.count == 1:
-		c.fault.note(c, sig, info, ctx)
+		c.fault.note(c, sig, info, ctx, c.G.StackLo, c.G.StackHi)
 	case c.count == maxFaults:
 		next = &afterFaults
 	case c.count > maxFaults:
@@ -178,11 +187,11 @@ func forward(sig int, info *asm.SigInfo) {
 	}
 }
 
-// note fills f in from the state of c at the fault.
-func (f *Fault) note(c *control, sig int, info *asm.SigInfo, ctx *asm.SigContext) {
+// note fills f in from the state of c at the fault, on the stack [lo, hi).
+func (f *Fault) note(c *control, sig int, info *asm.SigInfo, ctx *asm.SigContext, lo, hi uintptr) {
 	*f = Fault{
 		Signal: syscall.Signal(sig), Code: int(info.Code), PC: ctx.PC(), SP: ctx.SP(),
-		StackSize: int(c.G.StackHi - c.G.StackLo), TID: int(atomic.LoadUint32(&recordAt(c.index).exit)),
+		StackSize: int(hi - lo), TID: int(atomic.LoadUint32(&recordAt(c.index).exit)),
 	}
 	f.regs = *ctx.Registers()
 	if sig != int(unix.SIGSYS) {
@@ -190,7 +199,6 @@ func (f *Fault) note(c *control, sig int, info *asm.SigInfo, ctx *asm.SigContext
 	}
 	guard := c.base + sigArea
 	f.overflow = guard <= f.Addr && f.Addr < guard+c.guard || layout.Morestack.Has(f.PC)
-	lo, hi := c.G.StackLo, c.G.StackHi
 	if lo <= f.SP && f.SP < hi-16 {
 		f.link, f.outer = ctx.Links()
 	}
@@ -228,7 +236,7 @@ func faultedAgain(tcb *asm.TCB) {
 }
 
 func (c *control) dropTeardown() {
-	tls.Reset(&c.TCB)
+	c.Storage.Reset()
 	c.nhooks = 0
 }
 
@@ -268,14 +276,27 @@ func Abort(msg string) {
 		panic("lwp: Abort: " + msg)
 	}
 	f := c.fault
+	fp := asm.FramePointer()
+	lo, hi := c.G.StackLo, c.G.StackHi
+	d := (*Domain)(pointer(c.domain))
+	green := false
+	if d != nil {
+		if l, h := d.Stack(fp); l != 0 {
+			green, lo, hi = true, l, h
+		}
+	}
 	*f = Fault{
-		Reason: Explicit, StackSize: int(c.G.StackHi - c.G.StackLo),
+		Reason: Explicit, StackSize: int(hi - lo), green: green,
 		TID: int(atomic.LoadUint32(&recordAt(c.index).exit)),
 	}
 	f.nmsg = copy(f.msg[:], msg)
-	f.frames(asm.FramePointer(), c.G.StackLo, c.G.StackHi)
+	f.frames(fp, lo, hi)
 	if f.n > 0 {
 		f.PC = f.pcs[0]
+	}
+	if green {
+		d.Faulted(f.name[:])
+		asm.Leave(hi)
 	}
 	if c.count++; c.count >= maxFaults {
 		c.dropTeardown()
@@ -335,17 +356,7 @@ func (r *record) takeFault(t Thread) *Fault {
 	f := (*Fault)(pointer(r.fault))
 	r.fault = 0
 	f.Thread = t
-	if c := current(); c != nil {
-		c.dropJoined()
-		c.joined = uintptr(unsafe.Pointer(f))
-		return f
-	}
-	kept := f
-	f = new(Fault)
-	*f = *kept
-	freeFault(kept)
-	f.classify()
-	return f
+	return KeepFault(f)
 }
 
 // dropJoined frees the Fault that c's thread has from its last Join of a
@@ -362,12 +373,8 @@ func (r *record) reportFault(t Thread) {
 	if r.fault == 0 {
 		return
 	}
-	if asm.Current() == nil {
-		r.takeFault(t).report()
-		return
-	}
 	f := (*Fault)(pointer(r.fault))
 	r.fault = 0
-	f.report()
-	freeFault(f)
+	f.Thread = t
+	ReportFault(f)
 }

@@ -111,6 +111,7 @@ type Fault struct {
 
 	overflow    bool // in the guard or in morestack
 	told        bool // a hook has had it
+	green       bool // of a green thread: see Domain
 	name        [16]byte
 	nmsg        int
 	msg         [120]byte
@@ -339,7 +340,7 @@ func standard(fr runtime.Frame) bool {
 
 // ours says whether a call is one in this module's own packages for threads.
 func ours(fr runtime.Frame) bool {
-	for _, p := range []string{"lwprt/lwp.", "lwprt/futex.", "lwprt/tls.", "lwprt/asm."} {
+	for _, p := range []string{"lwprt/lwp.", "lwprt/futex.", "lwprt/tls.", "lwprt/asm.", "lwprt/sched."} {
 		if strings.HasPrefix(fr.Function, p) {
 			return true
 		}
@@ -416,7 +417,8 @@ func (f *Fault) each(do func(runtime.Frame) bool) {
 
 // beneath are the functions that call a thread's function, destructors, hooks.
 var beneath = []string{
-	"lwprt/lwp.(*record).call", "lwprt/tls.RunDestructors", "lwprt/lwp.(*control).runHooks", "lwprt/lwp.(*control).keepFault",
+	"lwprt/lwp.(*record).call", "lwprt/tls.(*Storage).RunDestructors", "lwprt/lwp.(*control).runHooks", "lwprt/lwp.(*control).keepFault",
+	"lwprt/asm.run",
 }
 
 // Error says in a sentence what happened and where, and what to do instead.
@@ -424,7 +426,11 @@ var beneath = []string{
 // Context: goroutine.
 func (f *Fault) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "lwp: thread %d", f.TID)
+	if f.green {
+		fmt.Fprintf(&b, "lwp: green thread on thread %d", f.TID)
+	} else {
+		fmt.Fprintf(&b, "lwp: thread %d", f.TID)
+	}
 	if name, _, _ := bytes.Cut(f.name[:], []byte{0}); len(name) > 0 {
 		fmt.Fprintf(&b, " (%s)", name)
 	}
@@ -456,7 +462,9 @@ func (f *Fault) Error() string {
 	} else if f.Reason != Unknown {
 		fmt.Fprintf(&b, " at pc %#x", f.PC)
 	}
-	if a := reasons[f.Reason].advice; a != "" {
+	if a := reasons[f.Reason].advice; f.green && f.Reason == StackOverflow {
+		b.WriteString(": stacks of green threads do not grow; their size is set where they are spawned")
+	} else if a != "" {
 		fmt.Fprintf(&b, ": %s", a)
 	}
 	return b.String()

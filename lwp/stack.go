@@ -151,8 +151,8 @@ func cached(size, guard uintptr) *control {
 
 // recycle caches or unmaps the memory of a thread that is gone.
 func (c *control) recycle() {
-	c.dying, c.nhooks, c.count = false, 0, 0
-	tls.Reset(&c.TCB)
+	c.dying, c.nhooks, c.count, c.domain = false, 0, 0, 0
+	c.Storage.Reset()
 	c.dropJoined()
 	asm.Headroom()
 	cache.mu.Lock()

@@ -212,6 +212,11 @@ func Exit() {
 	if c == nil {
 		panic("lwp: Exit on a goroutine")
 	}
+	if d := (*Domain)(pointer(c.domain)); d != nil {
+		if lo, _ := d.Stack(asm.FramePointer()); lo != 0 {
+			d.Exit()
+		}
+	}
 	c.finish()
 	asm.Exit(0)
 }
@@ -250,13 +255,13 @@ func onExit(h hook) error {
 func (c *control) unwind() {
 	c.dying = true
 	for range tls.DestructorPasses {
-		tls.RunDestructors(&c.TCB)
+		c.Storage.RunDestructors()
 		if c.nhooks == 0 {
 			return
 		}
 		c.runHooks()
 	}
-	tls.RunDestructors(&c.TCB)
+	c.Storage.RunDestructors()
 	c.nhooks = 0
 }
 

@@ -148,10 +148,18 @@ func (k Key[T]) Get() (v T, ok bool) {
 // not set. It is good until the thread ends.
 func (k Key[T]) Ptr() *T {
 	t := Current()
-	if t == nil || k.tag == 0 || t.area[k.at] != k.tag {
+	if t == nil {
 		return nil
 	}
-	return (*T)(t.value(k.at))
+	return k.In(&t.Storage)
+}
+
+// In returns the address of k's value in s, or nil where it is not set.
+func (k Key[T]) In(s *Storage) *T {
+	if k.tag == 0 || s.area[k.at] != k.tag {
+		return nil
+	}
+	return (*T)(s.value(k.at))
 }
 
 // Set sets the calling thread's value.
@@ -163,85 +171,92 @@ func (k Key[T]) Set(v T) error {
 	if t == nil {
 		return ErrNotThread
 	}
+	return k.SetIn(&t.Storage, v)
+}
+
+// SetIn sets k's value in s, the storage of what the caller is.
+//
+// Errors: ErrKey.
+func (k Key[T]) SetIn(s *Storage, v T) error {
 	if k.tag == 0 || keys.table[k.id].tag.Load() != k.tag {
 		return ErrKey
 	}
 	// Copied as bytes: an assignment of pointers would ask for a write barrier,
 	// which off-heap memory does not need and a thread does not have.
 	size := unsafe.Sizeof(v)
-	copy(unsafe.Slice((*byte)(t.value(k.at)), size), unsafe.Slice((*byte)(unsafe.Pointer(&v)), size))
-	if t.area[k.at] != k.tag {
-		t.area[k.at] = k.tag
-		t.listed(k.id)
+	copy(unsafe.Slice((*byte)(s.value(k.at)), size), unsafe.Slice((*byte)(unsafe.Pointer(&v)), size))
+	if s.area[k.at] != k.tag {
+		s.area[k.at] = k.tag
+		s.listed(k.id)
 	}
 	return nil
 }
 
-func (t *TCB) value(at uint16) unsafe.Pointer {
-	return unsafe.Add(unsafe.Pointer(&t.area), (uintptr(at)+1)*wordSize)
+func (s *Storage) value(at uint16) unsafe.Pointer {
+	return unsafe.Add(unsafe.Pointer(&s.area), (uintptr(at)+1)*wordSize)
 }
 
 // listed enters a key in order: at the end or, while destructors run, after
 // those that they have set before. An entry that a deleted key of the same
 // number has left is replaced, so order never overflows.
-func (t *TCB) listed(id uint8) {
+func (s *Storage) listed(id uint8) {
 	n := 0
-	for i, o := range t.order[:t.nset] {
+	for i, o := range s.order[:s.nset] {
 		if o != id {
-			t.order[n] = o
+			s.order[n] = o
 			n++
-		} else if i < t.late {
-			t.late--
+		} else if i < s.late {
+			s.late--
 		}
 	}
 	at := n
-	if t.pass > 0 {
-		at = t.late
-		t.late++
-		copy(t.order[at+1:n+1], t.order[at:n])
+	if s.pass > 0 {
+		at = s.late
+		s.late++
+		copy(s.order[at+1:n+1], s.order[at:n])
 	}
-	t.order[at] = id
-	t.nset = n + 1
+	s.order[at] = id
+	s.nset = n + 1
 }
 
-// RunDestructors ends the thread-local storage of t, the calling thread's TCB:
-// it unsets every key, the one set last first, and calls its destructor. Keys
-// that destructors set are unset in a further pass; after DestructorPasses
-// passes they are dropped. Called from a destructor, it goes on where the call
-// that runs it stands.
-func RunDestructors(t *TCB) {
+// RunDestructors ends s, the storage of what the caller is: it unsets every
+// key, the one set last first, and calls its destructor. Keys that destructors
+// set are unset in a further pass; after DestructorPasses passes they are
+// dropped. Called from a destructor, it goes on where the call that runs it
+// stands.
+func (s *Storage) RunDestructors() {
 	stale := false
-	for t.nset > 0 {
-		if t.pass == 0 || t.nset == t.late {
-			t.pass++
-			t.late = 0
+	for s.nset > 0 {
+		if s.pass == 0 || s.nset == s.late {
+			s.pass++
+			s.late = 0
 		}
-		t.nset--
-		e := &keys.table[t.order[t.nset]]
+		s.nset--
+		e := &keys.table[s.order[s.nset]]
 		tag := e.tag.Load()
 		at, destructor := uint16(e.at.Load()), atomic.LoadPointer(&e.destructor)
-		if tag == 0 || t.area[at] != tag || e.tag.Load() != tag {
+		if tag == 0 || s.area[at] != tag || e.tag.Load() != tag {
 			stale = true
 			continue
 		}
-		t.area[at] = 0
-		if destructor != nil && t.pass <= DestructorPasses {
-			(*(*func(unsafe.Pointer))(unsafe.Pointer(&destructor)))(t.value(at))
+		s.area[at] = 0
+		if destructor != nil && s.pass <= DestructorPasses {
+			(*(*func(unsafe.Pointer))(unsafe.Pointer(&destructor)))(s.value(at))
 		}
 	}
-	t.pass, t.late = 0, 0
+	s.pass, s.late = 0, 0
 	if stale {
 		// Deleted keys do not say where their values are. The next thread in
 		// this memory must not find them.
-		clear(t.area[:])
+		clear(s.area[:])
 	}
 }
 
-// Reset unsets every key of t, the TCB of a thread that is gone, without
+// Reset unsets every key of s, the storage of one that is gone, without
 // destructors: it may have ended without running them.
-func Reset(t *TCB) {
-	if t.nset > 0 || t.pass > 0 {
-		t.nset, t.pass, t.late = 0, 0, 0
-		clear(t.area[:])
+func (s *Storage) Reset() {
+	if s.nset > 0 || s.pass > 0 {
+		s.nset, s.pass, s.late = 0, 0, 0
+		clear(s.area[:])
 	}
 }

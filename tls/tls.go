@@ -25,6 +25,12 @@ const wordSize = 8
 // TCB is a thread control block. It lies off the Go heap, at the thread pointer.
 type TCB struct {
 	asm.TCB
+	Storage
+}
+
+// Storage holds one value for each key: those of a thread, in its TCB, or those
+// of a green thread, wherever its scheduler keeps them. It lies off the Go heap.
+type Storage struct {
 	nset  int            // entries of order in use
 	pass  int            // of RunDestructors, from 1; 0 while it does not run
 	late  int            // entries, the first of order, that belong to the next pass

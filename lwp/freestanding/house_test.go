@@ -78,8 +78,10 @@ var house = []struct {
 	{"tls.Key.Get", tls.Key[int].Get, nil},
 	{"tls.Key.Ptr", tls.Key[[4]int].Ptr, nil},
 	{"tls.Key.Set", tls.Key[string].Set, nil},
-	{"tls.RunDestructors", tls.RunDestructors, nil},
-	{"tls.Reset", tls.Reset, nil},
+	{"tls.Key.In", tls.Key[int].In, nil},
+	{"tls.Key.SetIn", tls.Key[string].SetIn, nil},
+	{"tls.Storage.RunDestructors", (*tls.Storage).RunDestructors, nil},
+	{"tls.Storage.Reset", (*tls.Storage).Reset, nil},
 	{"tls.Below", tls.Below, nil},
 	{"tls.Init", tls.Init, nil},
 

@@ -1,0 +1,31 @@
+package asm
+
+import "sync/atomic"
+
+const (
+	sysMembarrier = 324
+	asymmetric    = true
+)
+
+// StoreRelease stores v after everything before it, as others see it. The
+// hardware does so with every store; atomic.StoreUint32 is an XCHG here, five
+// nanoseconds.
+//
+//go:nosplit // called where locks are held, which an overflow would keep
+func StoreRelease(p *uint32, v uint32) { *p = v }
+
+// StoreRelease64 is StoreRelease of a longer word.
+//
+//go:nosplit // as StoreRelease
+func StoreRelease64(p *uint64, v uint64) { *p = v }
+
+// Announce stores v, as the frequent side of an asymmetric fence.
+//
+//go:nosplit // as StoreRelease
+func Announce(p *uint32, v uint32) {
+	if light {
+		*p = v
+	} else {
+		atomic.StoreUint32(p, v)
+	}
+}

@@ -1,0 +1,217 @@
+package sched
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"lwprt/asm"
+	"lwprt/lwp"
+)
+
+// A fiber is the descriptor of a green thread. It lies at the upper end of the
+// fiber's own slot, above its stack, off the Go heap: a switch touches the
+// line of the descriptor and the lines next to it at the top of the stack,
+// which the hardware fetches together. A slot is two lines more than a power of
+// two, so the tops of stacks spread over the sets of the caches without
+// padding (colouring).
+//
+// Descriptors refer to each other by links (region.go). Who may write a field:
+//
+//	Context, next, prev, flags   whoever the fiber belongs to, see state
+//	state, worker                as well; read by others with atomic loads
+//	word                         anybody, by compare-and-swap
+//	serial                       whoever frees the slot
+//
+// The state says who the fiber belongs to:
+//
+//	state     belongs to                              next states
+//	gone      nobody: free, or ended and not joined   ready
+//	ready     the queue it is in, and that its lock   running
+//	running   the worker that it runs on              ready, parked, joining, sleeping, blocking, ending
+//	parked... whoever clears its bit in word          ready, running
+//	ending    the worker that is about to leave its   gone
+//	          stack for the last time
+type fiber struct {
+	asm.Context
+	worker uintptr // *worker; where it is queued, runs, or has run last
+	serial uint64
+	word   uint64
+	next   link
+	prev   link
+	state  uint32
+	flags  uint32
+
+	// The second cache line: what a switch does not touch.
+	fault     uintptr // *lwp.Fault that it died of; before, one that it got from a Join
+	local     uintptr // *locals
+	reason    uintptr // the text of a constant
+	reasonLen uint32
+	root      uint32 // what keeps its function and argument reachable, if a goroutine spawned it
+	since     uint64 // ticks of the worker's clock when it stopped
+	timer     uint64 // place in timers, from 1
+	name      [16]byte
+}
+
+// States of a fiber.
+const (
+	gone uint32 = iota // zero: the word that the last switch away from the stack clears
+	ready
+	running
+	parked
+	joining
+	sleeping
+	blocking
+	ending
+)
+
+var stateNames = [...]string{"ended", "ready", "running", "parked", "joining", "sleeping", "in a blocking call", "ending"}
+
+// Bits of fiber.flags.
+const (
+	pinned    = 1 << iota // runs on fiber.worker only
+	hasFault              // fault is what it died of, or is about to get from a Join
+	hasKept               // fault is what it got from a Join
+	hasLocals             // local is set
+	hasRoot               // root is set
+	hasName               // name is set
+)
+
+// fiber.word holds what others do to a fiber, in one word, so that whoever
+// does it to a fiber that has ended and whose slot serves another fails:
+//
+//	bits 36-63  the low bits of serial
+//	bit 35      fired: the timer or the blocking call is over
+//	bit 34      asleep: whoever sets fired makes it ready
+//	bit 33      waiting: whoever would set token makes it ready instead
+//	bit 32      token: one Unpark is due
+//	bits 0-31   join word
+//
+// The join word:
+//
+//	none             -> noJoin by Detach; the link of a fiber or a waiter by
+//	                    Join; over at the end of the fiber
+//	a waiter's link  -> over at the end; none when the waiter gives up
+//	over             -> taken by the one who joins or detaches, who frees the slot
+//	noJoin, a fiber's link   the end frees the slot
+const (
+	noJoin    = 1
+	over      = 2
+	taken     = 3
+	firstLink = 8 // no fiber has a link below
+
+	joinMask  = 1<<32 - 1
+	token     = 1 << 32
+	waiting   = 1 << 33
+	asleep    = 1 << 34
+	fired     = 1 << 35
+	wordShift = 36
+)
+
+// firstWord is word at the beginning of a life.
+func firstWord(serial uint64) uint64 { return serial << wordShift }
+
+// A Fiber is a handle of a green thread: a small value, free to be copied and
+// stored anywhere. It carries a generation: when the fiber has been joined and
+// its slot serves another, the handle is an error and never another fiber. The
+// zero Fiber is no fiber.
+type Fiber struct {
+	serial uint64
+	at     link
+}
+
+// handle returns the handle of f.
+func (f *fiber) handle() Fiber { return Fiber{f.serial, f.link()} }
+
+// lookup returns the descriptor that h leads to, if it still is of h's fiber.
+func (h Fiber) lookup() (*fiber, error) {
+	if h.serial == 0 || h.at == 0 || region.base == 0 || uint64(h.at) >= uint64(region.span)*spans>>linkShift {
+		return nil, ErrNoFiber
+	}
+	f := h.at.fiber()
+	if s := atomic.LoadUint64(&f.serial); s != h.serial {
+		if s < h.serial && s != 0 {
+			return nil, ErrNoFiber // no handle was ever that
+		}
+		return nil, ErrJoined
+	}
+	return f, nil
+}
+
+// mine says whether word still is of h's fiber.
+func (h Fiber) mine(word uint64) bool { return word>>wordShift == h.serial<<wordShift>>wordShift }
+
+// Serial returns the fiber's number, which no other fiber of the same slot has had.
+func (h Fiber) Serial() uint64 { return h.serial }
+
+// self returns the worker that the caller runs on, or nil.
+func self() *worker {
+	t := asm.Current()
+	if t == nil {
+		return nil
+	}
+	return (*worker)(pointer(t.Worker))
+}
+
+// Current returns the handle of the running fiber; on a goroutine and on a
+// thread that is no worker, the zero Fiber.
+func Current() Fiber {
+	w := self()
+	if w == nil || w.idle() {
+		return Fiber{}
+	}
+	return w.running().handle()
+}
+
+// noescape hides from the compiler that fn(p) sees p: what is called does not
+// keep it, and the stack of a fiber or thread does not move.
+//
+//go:nosplit // as pointer
+func noescape(p unsafe.Pointer) unsafe.Pointer {
+	addr := uintptr(p)
+	return *(*unsafe.Pointer)(unsafe.Pointer(&addr))
+}
+
+// pointer converts the address of something off the Go heap.
+//
+//go:nosplit // called where locks are held, which an overflow would keep
+func pointer(addr uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&addr)) }
+
+//go:nosplit // called where locks are held, which an overflow would keep
+func (f *fiber) setState(s uint32) { asm.StoreRelease(&f.state, s) }
+
+// on returns the worker that f belongs to.
+//
+//go:nosplit // as setState
+func (f *fiber) on() *worker { return (*worker)(pointer(f.worker)) }
+
+// core returns the scheduler that f's slot belongs to.
+func (f *fiber) core() *core {
+	return (*core)(pointer(chunkAt(uintptr(unsafe.Pointer(f))).owner))
+}
+
+// stack returns the bounds of f's stack.
+func (f *fiber) stack() (lo, hi uintptr) {
+	hi = uintptr(unsafe.Pointer(f))
+	return hi - sizeOf(f.link().class()), hi
+}
+
+// stop notes why and since when f does not run. reason is a constant's text.
+func (f *fiber) stop(state uint32, reason string, since uint64) {
+	f.reason, f.reasonLen = uintptr(unsafe.Pointer(unsafe.StringData(reason))), uint32(len(reason))
+	f.since = since
+	f.setState(state)
+}
+
+// Exit ends the running fiber as a return from its function does. Deferred
+// calls do not run.
+//
+// Context: fiber; elsewhere it is lwp.Exit.
+func Exit() {
+	w := self()
+	if w == nil || w.idle() {
+		lwp.Exit()
+		return
+	}
+	_, hi := w.running().stack()
+	asm.Leave(hi)
+}

@@ -1,0 +1,350 @@
+package sched
+
+import (
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"lwprt/asm"
+	"lwprt/futex"
+	"lwprt/lwp"
+)
+
+// Join waits until h has ended, then frees its slot. One can join a fiber, once.
+//
+// Context: fiber, goroutine, or a thread that is no worker. A fiber that joins
+// one that is ready on the same worker runs it at once.
+// Errors: ErrNoFiber, ErrSelf, ErrDetached, ErrJoined; a *lwp.Fault if the
+// fiber died of one. Outside of fibers a *DeadlockError if nothing can run any
+// more; the fiber can then be joined again.
+// Ordering: the end of the fiber happens before Join returns.
+func (h Fiber) Join() error {
+	w := self()
+	if w == nil || w.idle() {
+		return h.joinOutside(futex.Never)
+	}
+	c, err := h.lookup()
+	if err != nil {
+		return err
+	}
+	f := w.running()
+	if c == f {
+		return ErrSelf
+	}
+	// Run it, if it is ours to run: nobody can take it while the lock is held.
+	w.enter()
+	if c.queuedOn(w) && w.tick > 1 {
+		word := atomic.LoadUint64(&c.word)
+		if h.mine(word) && word&joinMask == 0 && atomic.CompareAndSwapUint64(&c.word, word, word|uint64(f.link())) {
+			w.remove(c)
+			f.setState(joining)
+			w.tick--
+			w.stats.switches++
+			w.setRunning(c)
+			asm.Switch(&f.Context, &c.Context, &w.inside)
+			return f.joined()
+		}
+	}
+	w.leave()
+	for {
+		word := atomic.LoadUint64(&c.word)
+		if !h.mine(word) {
+			return ErrJoined
+		}
+		switch uint32(word) {
+		case 0:
+			f.stop(joining, "join", w.clock)
+			to := w.next()
+			if asm.SwitchIf(&f.Context, &to.Context, &c.word, word, word|uint64(f.link())) {
+				return f.joined()
+			}
+			w.putBack(to)
+			w.setRunning(f)
+		case over:
+			if atomic.CompareAndSwapUint64(&c.word, word, word&^joinMask|taken) {
+				fault := c.takeEnded()
+				self().release(c)
+				if fault != 0 {
+					f.inherits(fault)
+				}
+				return f.joined()
+			}
+		case noJoin:
+			return ErrDetached
+		default:
+			return ErrJoined
+		}
+	}
+}
+
+// joined is the end of a Join in which f slept.
+func (f *fiber) joined() error {
+	if f.flags&hasFault == 0 {
+		return nil
+	}
+	f.flags = f.flags&^hasFault | hasKept
+	return (*lwp.Fault)(pointer(f.fault))
+}
+
+// inherits gives f, which joins, the fault that another fiber has died of. It
+// is f's until it gets another or ends.
+func (f *fiber) inherits(fault uintptr) {
+	if f.flags&hasKept != 0 {
+		self().call(dropFn, pointer(f.fault))
+	}
+	f.fault = fault
+	f.flags = f.flags&^hasKept | hasFault
+}
+
+// takeEnded waits until the worker of a fiber that has ended is off its stack,
+// which takes it a few instructions, and returns the fault it died of, or 0.
+func (f *fiber) takeEnded() (fault uintptr) {
+	for i := 0; atomic.LoadUint32(&f.state) != gone; i++ {
+		if i < 100 {
+			asm.Relax()
+		} else {
+			unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+		}
+	}
+	if f.flags&hasFault != 0 {
+		fault = f.fault
+		f.fault = 0
+	}
+	return fault
+}
+
+// JoinFor is Join with a bound on the wait.
+//
+// Context: goroutine, or a thread that is no worker.
+// Errors: also ErrTimeout, after which the fiber can be joined again; ErrFiber on a fiber.
+func (h Fiber) JoinFor(d time.Duration) error {
+	if w := self(); w != nil && !w.idle() {
+		return ErrFiber
+	}
+	return h.joinOutside(futex.After(d))
+}
+
+// joinOutside waits with a futex.
+func (h Fiber) joinOutside(d futex.Deadline) error {
+	f, err := h.lookup()
+	if err != nil {
+		return err
+	}
+	b, err := newBlock()
+	if err != nil {
+		return err
+	}
+	err = h.joinAs((*waiter)(b), f, d)
+	freeBlock(b)
+	return err
+}
+
+// joinAs is joinOutside with me to wait.
+func (h Fiber) joinAs(me *waiter, f *fiber, d futex.Deadline) error {
+	c := f.core()
+	mine := uint64((*fiber)(unsafe.Pointer(me)).link())
+	for {
+		word := atomic.LoadUint64(&f.word)
+		if !h.mine(word) {
+			return ErrJoined
+		}
+		switch uint32(word) {
+		case 0:
+			if !atomic.CompareAndSwapUint64(&f.word, word, word|mine) {
+				continue
+			}
+			what := c.await(me, d)
+			if what == allEnded || !h.cancel(f, mine) {
+				continue
+			}
+			if what == late {
+				return ErrTimeout
+			}
+			return c.report()
+		case over:
+			if atomic.CompareAndSwapUint64(&f.word, word, word&^joinMask|taken) {
+				fault := f.takeEnded()
+				c.release(f)
+				return faultError(fault)
+			}
+		case noJoin:
+			return ErrDetached
+		default:
+			return ErrJoined
+		}
+	}
+}
+
+// cancel takes back a claim to join f, and reports false if f has ended meanwhile.
+func (h Fiber) cancel(f *fiber, claim uint64) bool {
+	for {
+		word := atomic.LoadUint64(&f.word)
+		if word&joinMask != claim {
+			return false
+		}
+		if atomic.CompareAndSwapUint64(&f.word, word, word&^joinMask) {
+			return true
+		}
+	}
+}
+
+// Detach gives up the right to join h: its slot is free when it ends.
+//
+// Context: anywhere, h itself included.
+// Errors: ErrNoFiber, ErrDetached, ErrJoined.
+func (h Fiber) Detach() error {
+	f, err := h.lookup()
+	if err != nil {
+		return err
+	}
+	for {
+		word := atomic.LoadUint64(&f.word)
+		if !h.mine(word) {
+			return ErrJoined
+		}
+		switch uint32(word) {
+		case 0:
+			if atomic.CompareAndSwapUint64(&f.word, word, word|noJoin) {
+				return nil
+			}
+		case over:
+			if atomic.CompareAndSwapUint64(&f.word, word, word&^joinMask|taken) {
+				reportFault(f.takeEnded())
+				if w := self(); w != nil && w.core == f.core() {
+					w.release(f)
+				} else {
+					f.core().release(f)
+				}
+				return nil
+			}
+		case noJoin:
+			return ErrDetached
+		default:
+			return ErrJoined
+		}
+	}
+}
+
+// release frees a slot from outside the workers.
+func (c *core) release(f *fiber) {
+	class := f.link().class()
+	f.clear()
+	f.next = 0
+	c.pools[class].putOne(f)
+}
+
+// ended is what comes after the end of a fiber's function, on its stack. The
+// fiber that waits for this one goes on at once; else the worker's next does.
+func ended() (*asm.Context, *uint32) {
+	w := self()
+	f := w.running()
+	if f.flags != 0 || w.faulted != 0 {
+		f.end()
+		w = self() // destructors may have moved it
+	}
+	w.stats.ends++
+	j := link(atomic.LoadUint64(&f.word) & joinMask)
+	if j < firstLink || j >= region.loops {
+		return w.endUnjoined(f)
+	}
+	to := j.fiber()
+	if f.flags&hasFault != 0 {
+		to.inherits(f.fault)
+	}
+	f.setState(gone)
+	w.release(f) // nobody but w takes the slot before w is off this stack
+	if w.tick <= 1 || to.flags&pinned != 0 {
+		w.readies(to)
+		return &w.next().Context, &w.left
+	}
+	w.tick--
+	w.stats.switches++
+	to.worker = uintptr(unsafe.Pointer(w))
+	w.setRunning(to)
+	return &to.Context, &w.left
+}
+
+// endUnjoined ends a fiber that no fiber waits for. From the exchange on, who
+// joins may free the slot as soon as its state is gone, which the switch away
+// from the stack sees to.
+func (w *worker) endUnjoined(f *fiber) (*asm.Context, *uint32) {
+	f.setState(ending)
+	for {
+		word := atomic.LoadUint64(&f.word)
+		j := link(word & joinMask)
+		switch {
+		case j == noJoin:
+			if f.flags&hasFault != 0 {
+				w.call(reportFn, pointer(f.fault))
+			}
+			f.setState(gone)
+			w.release(f)
+			return &w.next().Context, &w.left
+		case j >= firstLink && j < region.loops: // meanwhile
+			to := j.fiber()
+			if f.flags&hasFault != 0 {
+				to.inherits(f.fault)
+			}
+			f.setState(gone)
+			w.release(f)
+			w.readies(to)
+			return &w.next().Context, &w.left
+		}
+		if !atomic.CompareAndSwapUint64(&f.word, word, word&^joinMask|over) {
+			continue
+		}
+		if j >= region.loops {
+			w.call(tellFn, unsafe.Pointer(j.fiber()))
+		}
+		return &w.next().Context, &f.state
+	}
+}
+
+// end does what only some fibers need at their end.
+func (f *fiber) end() {
+	w := self()
+	if f.flags&hasKept != 0 {
+		w.call(dropFn, pointer(f.fault))
+		f.flags &^= hasKept
+	}
+	if w.faulted != 0 {
+		w.faulted = 0
+		if f.flags&hasFault == 0 { // the first counts; a destructor may fault too
+			w.call(holdFn, unsafe.Pointer(f))
+		}
+	}
+	if f.flags&hasLocals != 0 {
+		f.endLocals()
+	}
+	if f.flags&hasRoot != 0 {
+		endRoot(f.root)
+	}
+	f.flags &= hasFault
+}
+
+var (
+	holdFn = func(p unsafe.Pointer) {
+		f := (*fiber)(p)
+		f.fault = uintptr(unsafe.Pointer(lwp.HoldFault()))
+		f.flags |= hasFault
+	}
+	dropFn   = func(p unsafe.Pointer) { lwp.DropFault((*lwp.Fault)(p)) }
+	reportFn = func(p unsafe.Pointer) { reportFault(uintptr(p)) }
+	tellFn   = func(p unsafe.Pointer) { (*waiter)(p).tell(allEnded) }
+)
+
+// faultError is the error that a Join from outside returns of a fiber that died of fault.
+func faultError(fault uintptr) error {
+	if fault == 0 {
+		return nil
+	}
+	return lwp.KeepFault((*lwp.Fault)(pointer(fault)))
+}
+
+func reportFault(fault uintptr) {
+	if fault != 0 {
+		lwp.ReportFault((*lwp.Fault)(pointer(fault)))
+	}
+}

@@ -1,0 +1,212 @@
+package sched
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"lwprt/asm"
+)
+
+// A worker's queue of ready fibers is a ring of descriptors, linked both ways,
+// that begins and ends at the worker's own context, loop: whoever takes from an
+// empty ring gets loop, and goes to look for work there, without a test.
+//
+// Its lock belongs to the worker. The worker takes it some ten million times a
+// second and others take it when they steal, so the worker pays two plain
+// stores and a load for it, and a thief an inter-processor interrupt:
+//
+//	worker: inside = 1; if claimed == 0, the ring is its own; ... inside = 0
+//	thief:  claimed = 1 by compare-and-swap; Fence; if inside == 0, the ring
+//	        is its own; ... claimed = 0
+//
+// After the thief's Fence the worker's earlier store to inside is visible, and
+// every later load of claimed finds it set: one of the two sees the other
+// (package asm, Announce). The worker then steps back and waits, some hundred
+// nanoseconds; a thief that finds the worker inside waits as long, and gives
+// up if the worker does not run. Rejected: a Chase-Lev deque, whose owner needs
+// a full fence or a locked instruction for each take, five nanoseconds where a
+// whole Yield takes six, and from which nothing can be taken in the middle, as
+// Join does; and private queues that are shared on request, where a fiber that
+// computes would keep the rest of its worker's queue from everybody.
+//
+// Newly ready fibers go to the tail. Yield takes from the head: everybody's
+// turn comes. A fiber that stops or ends is followed by the newest, at the
+// tail, whose stack is in the cache and whose children, in a tree of fibers,
+// are few; the oldest, at the head, are what thieves take. So that the newest
+// do not keep the oldest waiting for ever, the head is taken once in a slice.
+
+// enter takes the lock of w's queue. The caller runs on w.
+//
+//go:nosplit // an overflow must not keep the lock
+func (w *worker) enter() {
+	asm.Announce(&w.inside, 1)
+	if atomic.LoadUint32(&w.claimed) != 0 {
+		w.enterSlow()
+	}
+}
+
+//go:nosplit // as enter
+func (w *worker) enterSlow() {
+	for {
+		// Acquired or not, whoever has raised attention wants a look at the
+		// next chance.
+		c := atomic.LoadUint32(&w.claimed)
+		if c&attention != 0 {
+			w.tick = 1
+		}
+		if c&stealing == 0 {
+			return
+		}
+		asm.StoreRelease(&w.inside, 0)
+		for i := 0; atomic.LoadUint32(&w.claimed)&stealing != 0; i++ {
+			if i < 200 {
+				asm.Relax()
+			} else { // the thief does not run
+				unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+			}
+		}
+		asm.Announce(&w.inside, 1)
+	}
+}
+
+// leave gives the lock back. What a load after it finds is at least as new as
+// what whoever calls Fence after that load's value changed would have found.
+//
+//go:nosplit // as enter
+func (w *worker) leave() { asm.Announce(&w.inside, 0) }
+
+// push adds f at the tail; under the lock.
+//
+//go:nosplit // as enter
+func (w *worker) push(f *fiber) {
+	loop := w.loop
+	l := f.link()
+	last := loop.prev
+	f.next, f.prev = w.loopLink, last
+	last.fiber().next = l
+	loop.prev = l
+	w.length++
+}
+
+// pushFront adds f at the head; under the lock.
+//
+//go:nosplit // as enter
+func (w *worker) pushFront(f *fiber) {
+	loop := w.loop
+	l := f.link()
+	first := loop.next
+	f.prev, f.next = w.loopLink, first
+	first.fiber().prev = l
+	loop.next = l
+	w.length++
+}
+
+// oldest takes the fiber at the head, or loop; under the lock.
+//
+//go:nosplit // as enter
+func (w *worker) oldest() *fiber {
+	loop := w.loop
+	f := loop.next.fiber()
+	n := f.next
+	loop.next = n
+	n.fiber().prev = w.loopLink
+	if f != loop {
+		w.length--
+	}
+	return f
+}
+
+// newest takes the fiber at the tail, or loop; under the lock.
+//
+//go:nosplit // as enter
+func (w *worker) newest() *fiber {
+	loop := w.loop
+	f := loop.prev.fiber()
+	p := f.prev
+	loop.prev = p
+	p.fiber().next = w.loopLink
+	if f != loop {
+		w.length--
+	}
+	return f
+}
+
+// remove takes f, which is in the queue; under the lock.
+//
+//go:nosplit // as enter
+func (w *worker) remove(f *fiber) {
+	f.next.fiber().prev = f.prev
+	f.prev.fiber().next = f.next
+	w.length--
+}
+
+// claim takes the lock of v's queue for somebody else than v. It fails when
+// another has it, or when v holds it for long.
+func (v *worker) claim() bool {
+	c := atomic.LoadUint32(&v.claimed)
+	if c&stealing != 0 || !atomic.CompareAndSwapUint32(&v.claimed, c, c|stealing) {
+		return false
+	}
+	asm.Fence()
+	for range 1000 {
+		if atomic.LoadUint32(&v.inside) == 0 {
+			return true
+		}
+		asm.Relax()
+	}
+	v.unclaim()
+	return false
+}
+
+func (v *worker) unclaim() { atomic.AndUint32(&v.claimed, ^uint32(stealing)) }
+
+// Bits of worker.claimed.
+const (
+	stealing  = 1 << iota // the queue's lock is somebody else's
+	attention             // somebody has put something in the inbox
+)
+
+// maxSteal bounds how long a thief keeps the worker from its queue: it walks
+// over what it takes.
+const maxSteal = 32
+
+// steal moves the older half of v's queue, up to maxSteal, to w's, and returns
+// how many those are.
+func (w *worker) steal(v *worker) int {
+	if atomic.LoadUint32(&v.length) == 0 || !v.claim() {
+		return 0
+	}
+	n := int(min((v.length+1)/2, maxSteal))
+	if n == 0 {
+		v.unclaim()
+		return 0
+	}
+	first := v.loop.next
+	last := first.fiber()
+	for i := 1; ; i++ {
+		last.worker = uintptr(unsafe.Pointer(w))
+		if i == n {
+			break
+		}
+		last = last.next.fiber()
+	}
+	rest := last.next
+	v.loop.next = rest
+	rest.fiber().prev = v.loopLink
+	v.length -= uint32(n)
+	v.unclaim()
+
+	w.enter()
+	tail := w.loop.prev
+	tail.fiber().next = first
+	first.fiber().prev = tail
+	last.next = w.loopLink
+	w.loop.prev = last.link()
+	w.length += uint32(n)
+	w.leave()
+	w.stats.steals++
+	w.stats.stolen += uint64(n)
+	return n
+}

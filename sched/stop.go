@@ -1,0 +1,276 @@
+package sched
+
+import (
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"lwprt/asm"
+	"lwprt/futex"
+	"lwprt/lwp"
+)
+
+// Yield lets every other ready fiber of the caller's worker run before the
+// caller goes on.
+//
+// Context: fiber; elsewhere it is lwp.Yield.
+func Yield() {
+	w := self()
+	if w == nil || w.idle() {
+		lwp.Yield()
+		return
+	}
+	if w.tick--; w.tick == 0 {
+		w.call(pollFn, unsafe.Pointer(w))
+	}
+	f := w.running()
+	if f.flags&pinned != 0 || w.bound != 0 {
+		w.yieldBound(f)
+		return
+	}
+	w.stats.switches++
+	// The lock is held until f is saved: the switch gives it back. Before that
+	// a thief must not find f in the queue.
+	w.enter()
+	f.setState(ready)
+	w.push(f)
+	to := w.oldest()
+	w.setRunning(to)
+	asm.Switch(&f.Context, &to.Context, &w.inside)
+}
+
+// YieldTo is Yield with h next, if h is ready on the caller's worker, and
+// reports whether it is. Otherwise it is Yield.
+//
+// Context: fiber.
+// Errors: ErrNotFiber, ErrNoFiber, ErrJoined.
+func YieldTo(h Fiber) (bool, error) {
+	w := self()
+	if w == nil || w.idle() {
+		return false, ErrNotFiber
+	}
+	to, err := h.lookup()
+	if err != nil {
+		return false, err
+	}
+	f := w.running()
+	w.enter()
+	if to.queuedOn(w) && atomic.LoadUint64(&to.serial) == h.serial && w.tick > 1 {
+		w.tick--
+		w.remove(to)
+		f.setState(ready)
+		w.push(f)
+		w.stats.switches++
+		w.setRunning(to)
+		asm.Switch(&f.Context, &to.Context, &w.inside)
+		return true, nil
+	}
+	w.leave()
+	Yield()
+	return false, nil
+}
+
+// queuedOn says whether f is in w's queue; under its lock.
+//
+//go:nosplit // an overflow must not keep the lock
+func (f *fiber) queuedOn(w *worker) bool {
+	return atomic.LoadUint32(&f.state) == ready && f.on() == w && f.flags&pinned == 0
+}
+
+// yieldBound is Yield where pinned fibers are concerned: they have a list of
+// their own, which thieves do not see, and which takes turns with the queue.
+func (w *worker) yieldBound(f *fiber) {
+	w.stats.switches++
+	w.enter()
+	to := w.loop
+	if w.bound != 0 && (f.flags&pinned == 0 || w.length == 0) {
+		to = w.nextBound()
+	} else if w.length != 0 {
+		to = w.oldest()
+	}
+	release := &w.inside
+	if f.flags&pinned == 0 {
+		f.setState(ready)
+		w.push(f)
+	} else {
+		w.leave()
+		if to == w.loop {
+			return // nobody else
+		}
+		release = &w.left
+		w.bind(f)
+	}
+	w.setRunning(to)
+	asm.Switch(&f.Context, &to.Context, release)
+}
+
+// Park suspends the calling fiber until somebody calls Unpark for it. If that
+// has been done since the last Park returned, it returns at once: one Unpark is
+// remembered, more are not. reason says in reports what the fiber waits for; it
+// is a constant, or at least stays in memory as long as the fiber.
+//
+// Context: fiber; elsewhere it does nothing.
+// Ordering: the Unpark happens before Park returns.
+func Park(reason string) {
+	w := self()
+	if w == nil || w.idle() {
+		return
+	}
+	f := w.running()
+	for {
+		word := atomic.LoadUint64(&f.word)
+		if word&token != 0 {
+			atomic.AndUint64(&f.word, ^uint64(token))
+			return
+		}
+		f.stop(parked, reason, w.clock)
+		to := w.next()
+		if asm.SwitchIf(&f.Context, &to.Context, &f.word, word, word|waiting) {
+			return
+		}
+		w.putBack(to)
+		w.setRunning(f)
+	}
+}
+
+// ParkFor is Park with a bound on the wait, and reports whether there was an Unpark.
+//
+// Context: fiber; elsewhere it is lwp.Sleep.
+func ParkFor(reason string, d time.Duration) bool { return parkUntil(reason, deadline(d), token) }
+
+// Sleep suspends the calling fiber for at least d. An Unpark meanwhile is kept
+// for the next Park.
+//
+// Context: fiber; elsewhere it is lwp.Sleep.
+// Source: CLOCK_MONOTONIC in clock_gettime(2).
+func Sleep(d time.Duration) {
+	w := self()
+	if w == nil || w.idle() {
+		lwp.Sleep(d)
+		return
+	}
+	if d <= 0 {
+		Yield()
+		return
+	}
+	parkUntil("sleep", deadline(d), 0)
+}
+
+func deadline(d time.Duration) int64 {
+	at := futex.Monotonic() + int64(max(d, 0))
+	if at <= 0 {
+		at = 1<<63 - 1
+	}
+	return at
+}
+
+// parkUntil waits for the deadline or one of the bits of until, token or none,
+// and reports whether it was that.
+func parkUntil(reason string, at int64, until uint64) bool {
+	w := self()
+	if w == nil || w.idle() {
+		lwp.Sleep(time.Duration(at - futex.Monotonic()))
+		return false
+	}
+	f := w.running()
+	bits, state := uint64(asleep), sleeping
+	if until != 0 {
+		bits, state = asleep|waiting, parked
+		if atomic.LoadUint64(&f.word)&token != 0 {
+			atomic.AndUint64(&f.word, ^uint64(token))
+			return true
+		}
+	}
+	if w.arm(f, at) != 0 {
+		// No memory for the timer: the worker sleeps with the fiber.
+		lwp.Sleep(time.Duration(at - futex.Monotonic()))
+		return false
+	}
+	for {
+		word := atomic.LoadUint64(&f.word)
+		if word&(fired|until) != 0 {
+			break
+		}
+		f.stop(state, reason, w.clock)
+		to := w.next()
+		if asm.SwitchIf(&f.Context, &to.Context, &f.word, word, word|bits) {
+			// Maybe on another worker now. Whoever made f ready has taken
+			// waiting and asleep away.
+			break
+		}
+		w.putBack(to)
+		w.setRunning(f)
+	}
+	return f.woken(until)
+}
+
+// woken ends a wait with a timer: it disarms the timer and finds out what the
+// wait has ended by. waiting and asleep are gone by now.
+func (f *fiber) woken(until uint64) bool {
+	w := self()
+	if atomic.LoadUint64(&f.word)&fired == 0 {
+		w.disarm(f)
+	}
+	// The timer fires under the lock that disarm takes: fired does not come any more.
+	old := atomic.AndUint64(&f.word, ^(fired | until))
+	if until == 0 {
+		return false
+	}
+	return old&fired == 0 || old&token != 0
+}
+
+// Unpark lets h go on that is in Park, or has its next Park return at once.
+//
+// Context: anywhere.
+// Errors: ErrNoFiber; ErrJoined for one whose slot is free; none for one that
+// has ended and is not joined yet.
+// Ordering: Unpark happens before the return of the Park that it ends.
+func (h Fiber) Unpark() error {
+	f, err := h.lookup()
+	if err != nil {
+		return err
+	}
+	for {
+		word := atomic.LoadUint64(&f.word)
+		if !h.mine(word) {
+			return ErrJoined
+		}
+		if word&waiting == 0 {
+			if word&token != 0 || atomic.CompareAndSwapUint64(&f.word, word, word|token) {
+				return nil
+			}
+			continue
+		}
+		if word&asleep != 0 { // a ParkFor: it looks at the token
+			if atomic.CompareAndSwapUint64(&f.word, word, word&^(waiting|asleep)|token) {
+				f.makeReady()
+				return nil
+			}
+		} else if atomic.CompareAndSwapUint64(&f.word, word, word&^waiting) {
+			f.makeReady()
+			return nil
+		}
+	}
+}
+
+// fire is what a timer or a blocking call does to the fiber that waits for it.
+func (f *fiber) fire() {
+	for {
+		word := atomic.LoadUint64(&f.word)
+		if atomic.CompareAndSwapUint64(&f.word, word, word&^(waiting|asleep)|fired) {
+			if word&asleep != 0 {
+				f.makeReady()
+			}
+			return
+		}
+	}
+}
+
+// makeReady makes f ready, which belongs to the caller, wherever that runs.
+func (f *fiber) makeReady() {
+	if w := self(); w != nil && w.core == f.core() {
+		w.readies(f)
+	} else {
+		f.deliver()
+	}
+}

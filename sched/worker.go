@@ -1,0 +1,358 @@
+package sched
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"lwprt/asm"
+	"lwprt/lwp"
+)
+
+// A worker is a thread that runs fibers. It lies off the Go heap.
+type worker struct {
+	// Written by the worker alone, all the time.
+	current  uintptr // *fiber that runs, loop when none does
+	loop     *fiber  // the worker's own context, and both ends of its queue
+	loopLink link
+	inside   uint32 // the worker is in its queue; see queue.go
+	length   uint32 // of the queue
+	tick     uint32 // switches until the next poll
+	core     *core
+	free     cache // of the default class
+	left     uint32
+	faulted  uint32 // current has faulted
+	clock    uint64 // ticks, as of the last poll
+	slice    uint64 // ticks, when the head of the queue was last taken
+	stats    counters
+	_        [64]byte
+
+	// Written by others.
+	claimed uint32 // see queue.go
+	_       [60]byte
+
+	// Parking, under core.mu, but for wake.
+	wake      uint32 // futex word: 1 when the worker is not to sleep
+	parked    bool   // in core's list of idle workers
+	searching bool   // counted in core.searching
+	nextIdle  uintptr
+	inbox     uintptr // fibers that are pinned to this worker and were made ready elsewhere, linked by next; newest first
+
+	id      int
+	bound   link // ready fibers that are pinned here, linked by next, oldest first
+	boundTo link // the newest
+	caches  [classes]cache
+	random  uint64
+	now     clock
+	thread  lwp.Thread
+}
+
+// counters are a worker's part of Stats.
+type counters struct {
+	spawns, ends, switches, steals, stolen, parks, wakes, idles, spins, polls uint64
+}
+
+//go:nosplit // called where locks are held, which an overflow would keep
+func (w *worker) running() *fiber { return (*fiber)(pointer(w.current)) }
+
+//go:nosplit // as running
+func (w *worker) setRunning(f *fiber) {
+	w.current = uintptr(unsafe.Pointer(f))
+	f.setState(running)
+}
+
+// idle says that the worker is in its own context.
+func (w *worker) idle() bool { return w.current == uintptr(unsafe.Pointer(w.loop)) }
+
+// pollInterval is how many switches a worker makes before it looks at what
+// does not come to its queue by itself. A look takes some fifty nanoseconds,
+// most of which is the reading of the cycle counter of a virtual machine.
+const pollInterval = 128
+
+// main is the life of a worker.
+func (w *worker) main() {
+	asm.Current().Worker = uintptr(unsafe.Pointer(w))
+	lwp.SetDomain(&domain)
+	w.loop.Guard = asm.Current().G.StackGuard0
+	w.tick = pollInterval
+	w.setRunning(w.loop)
+	for {
+		f := w.find()
+		if f == nil {
+			break
+		}
+		w.runs(f)
+	}
+	w.flush()
+}
+
+// runs lets f run, and whatever comes after it, until there is nothing more
+// in the queue.
+func (w *worker) runs(f *fiber) {
+	w.setRunning(f)
+	w.stats.switches++
+	asm.Switch(&w.loop.Context, &f.Context, &w.left)
+}
+
+// find returns a fiber to run, or nil when the scheduler is closed. The queue
+// comes first, then what poll finds, then others' queues; then the worker
+// spins, then parks.
+func (w *worker) find() *fiber {
+	c := w.core
+	for {
+		w.poll()
+		w.enter()
+		f := w.newest()
+		w.leave()
+		if f != w.loop {
+			if w.searching {
+				c.found(w)
+			}
+			return f
+		}
+		if w.bound != 0 {
+			if w.searching {
+				c.found(w)
+			}
+			return w.nextBound()
+		}
+		if w.stealAny() {
+			continue
+		}
+		if w.spin() {
+			continue
+		}
+		if !c.park(w) {
+			return nil
+		}
+	}
+}
+
+// stealAny tries every other worker once, from a random one on.
+func (w *worker) stealAny() bool {
+	c := w.core
+	n := len(c.workers)
+	if n == 1 {
+		return false
+	}
+	w.random ^= w.random << 13
+	w.random ^= w.random >> 7
+	w.random ^= w.random << 17
+	at := int(w.random % uint64(n))
+	for i := range n {
+		v := c.workers[(at+i)%n]
+		if v != w && w.steal(v) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// spinRounds bounds the search before a worker parks: about ten microseconds,
+// twice what a wake by futex takes from one CPU to another.
+const spinRounds = 40
+
+// spin looks for work for a while, if no other worker does and there is more
+// than one CPU: on one, whoever would bring work does not run meanwhile.
+func (w *worker) spin() bool {
+	c := w.core
+	if !c.spins || !w.searching && !c.search(w) {
+		return false
+	}
+	for range spinRounds {
+		for range 8 {
+			asm.Relax()
+		}
+		w.stats.spins++
+		if c.injected.Load() != 0 || atomic.LoadUint32(&w.claimed)&attention != 0 {
+			return true
+		}
+		for _, v := range c.workers {
+			if v != w && atomic.LoadUint32(&v.length) != 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// poll looks at what does not come to the queue by itself: the inbox, fibers
+// from outside, timers. It runs on the worker's own stack.
+func (w *worker) poll() {
+	c := w.core
+	w.tick = pollInterval
+	w.stats.polls++
+	w.clock = asm.Cycles()
+	if atomic.LoadUint32(&w.claimed)&attention != 0 {
+		w.openInbox()
+	}
+	if c.injected.Load() != 0 {
+		w.takeInjected()
+	}
+	if c.timers.armed.Load() != 0 {
+		c.timers.expire(w)
+	}
+	if w.bound != 0 {
+		w.tick = 1
+	}
+}
+
+// call calls fn(arg) on the worker's own stack, which has room for system
+// calls and locks where the smallest fiber has a kilobyte. fn does not switch.
+func (w *worker) call(fn func(unsafe.Pointer), arg unsafe.Pointer) {
+	var here byte
+	if uintptr(unsafe.Pointer(&here))-region.base < spans*region.span {
+		asm.CallOn(&w.loop.Context, fn, arg)
+	} else {
+		fn(arg)
+	}
+}
+
+var pollFn = func(w unsafe.Pointer) { (*worker)(w).poll() }
+
+// slices is how long, in ticks of the cycle counter, the newest fibers may keep
+// the oldest waiting: a third of a millisecond to a millisecond on amd64, at
+// most forty on arm64, whose counter is slower.
+const slices = 1 << 20
+
+// next takes the fiber that is to follow one that stops, or loop, and makes it
+// the running one.
+func (w *worker) next() *fiber {
+	old := false
+	if w.tick--; w.tick == 0 {
+		w.call(pollFn, unsafe.Pointer(w))
+		if w.bound != 0 {
+			f := w.nextBound()
+			w.setRunning(f)
+			return f
+		}
+		if w.clock-w.slice > slices {
+			w.slice, old = w.clock, true
+		}
+	}
+	w.stats.switches++
+	w.enter()
+	var f *fiber
+	if old {
+		f = w.oldest()
+	} else {
+		f = w.newest()
+	}
+	w.leave()
+	w.setRunning(f)
+	return f
+}
+
+// putBack undoes next, which has taken f.
+func (w *worker) putBack(f *fiber) {
+	if f == w.loop {
+		return
+	}
+	if f.flags&pinned != 0 {
+		f.next, w.bound = w.bound, f.link()
+		if f.next == 0 {
+			w.boundTo = w.bound
+		}
+		f.setState(ready)
+		w.tick = 1
+		return
+	}
+	w.enter()
+	f.setState(ready)
+	w.push(f)
+	w.leave()
+}
+
+// nextBound takes the oldest of the ready fibers that are pinned here.
+func (w *worker) nextBound() *fiber {
+	f := w.bound.fiber()
+	if w.bound = f.next; w.bound == 0 {
+		w.boundTo = 0
+	}
+	return f
+}
+
+// bind adds a ready fiber that is pinned here.
+func (w *worker) bind(f *fiber) {
+	f.next = 0
+	f.setState(ready)
+	if w.bound == 0 {
+		w.bound = f.link()
+	} else {
+		w.boundTo.fiber().next = f.link()
+	}
+	w.boundTo = f.link()
+	w.tick = 1
+}
+
+// openInbox moves what is in the inbox to bound.
+func (w *worker) openInbox() {
+	c := w.core
+	c.mu.Lock()
+	atomic.AndUint32(&w.claimed, ^uint32(attention))
+	l := link(w.inbox)
+	w.inbox = 0
+	c.mu.Unlock()
+	var list link
+	for l != 0 { // the newest is first
+		f := l.fiber()
+		l, f.next, list = f.next, list, l
+	}
+	for list != 0 {
+		f := list.fiber()
+		list = f.next
+		w.bind(f)
+	}
+}
+
+// readies makes f, which belongs to the caller, ready on w, the worker that the
+// caller runs on.
+func (w *worker) readies(f *fiber) {
+	w.stats.wakes++
+	if f.flags&pinned != 0 {
+		if f.on() == w {
+			w.bind(f)
+			return
+		}
+		w.call(deliverFn, unsafe.Pointer(f))
+		return
+	}
+	f.worker = uintptr(unsafe.Pointer(w))
+	w.enter()
+	f.setState(ready)
+	w.push(f)
+	w.leave()
+	if w.core.hungry.Load() != 0 {
+		w.call(feedFn, unsafe.Pointer(w.core))
+	}
+}
+
+var (
+	deliverFn = func(f unsafe.Pointer) { (*fiber)(f).deliver() }
+	feedFn    = func(c unsafe.Pointer) { (*core)(c).feed() }
+)
+
+// deliver makes f, which belongs to the caller, ready from outside its worker.
+func (f *fiber) deliver() {
+	c := f.core()
+	if f.flags&pinned == 0 {
+		c.inject(f)
+		return
+	}
+	c.mu.Lock()
+	v := f.deliverLocked()
+	c.mu.Unlock()
+	v.rouse()
+}
+
+// deliverLocked is deliver under the core's mu; the caller rouses the result after mu.
+func (f *fiber) deliverLocked() *worker {
+	w := f.on()
+	f.setState(ready)
+	f.next = link(w.inbox)
+	w.inbox = uintptr(f.link())
+	atomic.OrUint32(&w.claimed, attention)
+	if !w.core.unpark(w) {
+		return nil
+	}
+	return w
+}
