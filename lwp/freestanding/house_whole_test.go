@@ -23,6 +23,7 @@ var hosted = map[string]string{
 	"lwp.NewPool":                "ErrHosted",
 	"lwp.Pool.Close":             "ErrHosted",
 	"lwp.SetChecker":             "allocates",
+	"lwp.Supported":              "looks at the runtime",
 	"lwp.Thread.JoinContext":     "ErrHosted",
 	"lwp.Thread.Name":            "allocates",
 	"lwp.Threads":                "allocates; AppendThreads need not",

@@ -121,6 +121,21 @@ func isStatic(addr uintptr) bool {
 	return false
 }
 
+// isAssembly tells func values of package asm's assembly. They lie in variables,
+// since there is no other way to make them, but these are set once, at init.
+func isAssembly(addr uintptr) bool {
+	pc, constant, ok := word(addr)
+	if !ok || !constant {
+		return false
+	}
+	f := runtime.FuncForPC(pc)
+	if f == nil || f.Entry() != pc {
+		return false
+	}
+	name, ok := strings.CutPrefix(f.Name(), "lwprt/asm.")
+	return ok && name[0] >= 'a' && name[0] <= 'z'
+}
+
 // funcValue returns the entry of the function that addr, a constant in the
 // code, stands for: addr is its entry, or that of a static closure.
 func funcValue(addr uintptr) uintptr {
