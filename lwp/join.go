@@ -254,9 +254,14 @@ func bury(i uint32) {
 	}
 }
 
-// reap collects those of dead that are gone.
+// reapRoom is more stack than reap needs, in a program without optimization too.
+const reapRoom = 2560
+
+// reap collects those of dead that are gone. A thread whose stack could run out
+// meanwhile leaves them to others: it would take those with it that it had in
+// hand.
 func reap() {
-	if dead.Load() == 0 {
+	if dead.Load() == 0 || !hasStack(reapRoom) {
 		return
 	}
 	for i := dead.Swap(0); i != 0; {

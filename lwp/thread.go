@@ -274,6 +274,14 @@ func (c *control) runHooks() {
 	}
 }
 
+// hasStack says whether the calling thread has n bytes of stack left; a
+// goroutine has.
+func hasStack(n uintptr) bool {
+	var here byte
+	c := current()
+	return c == nil || uintptr(unsafe.Pointer(&here)) > c.G.StackGuard0+n
+}
+
 // current returns the calling thread's block, or nil on a goroutine.
 func current() *control { return (*control)(unsafe.Pointer(asm.Current())) }
 
