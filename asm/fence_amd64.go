@@ -1,10 +1,8 @@
 package asm
 
-import "sync/atomic"
-
 const (
 	sysMembarrier = 324
-	asymmetric    = true
+	fenceNeeded   = true
 )
 
 // StoreRelease stores v after everything before it, as others see it. The
@@ -18,14 +16,3 @@ func StoreRelease(p *uint32, v uint32) { *p = v }
 //
 //go:nosplit // as StoreRelease
 func StoreRelease64(p *uint64, v uint64) { *p = v }
-
-// Announce stores v, as the frequent side of an asymmetric fence.
-//
-//go:nosplit // as StoreRelease
-func Announce(p *uint32, v uint32) {
-	if light {
-		*p = v
-	} else {
-		atomic.StoreUint32(p, v)
-	}
-}

@@ -37,8 +37,8 @@ func (c *Context) Fresh() bool { return c.SP&fresh != 0 }
 // code finds instead is the register calling convention of compiled Go;
 // CheckRuntime verifies it. No argument is kept.
 var (
-	switchPC, switchIfPC, callOnPC, leavePC, currentPC, probeABIPC uintptr // in assembly
-	faultedPC                                                      uintptr
+	switchPC, switchIfPC, callOnPC, leavePC, currentPC, workerPC, probeABIPC uintptr // in assembly
+	faultedPC                                                                uintptr
 )
 
 // funcOf returns the func value for the code whose address lies at pc.
@@ -50,6 +50,7 @@ var (
 	callOnFn   = funcOf[func(c *Context, fn func(unsafe.Pointer), arg unsafe.Pointer)](&callOnPC)
 	leaveFn    = funcOf[func(sp uintptr)](&leavePC)
 	currentFn  = funcOf[func() *TCB](&currentPC)
+	workerFn   = funcOf[func() uintptr](&workerPC)
 	probeABIFn = funcOf[func(a, b, c, d, e uintptr) uintptr](&probeABIPC)
 )
 
@@ -101,6 +102,10 @@ func SetEnded(fn *func() (next *Context, left *uint32)) { ended = *(*uintptr)(un
 // Current returns the TCB of the calling thread, or nil when the caller is not
 // one of our threads. It costs about a nanosecond, and is safe anywhere.
 func Current() *TCB { return currentFn() }
+
+// Worker returns TCB.Worker of the calling thread, or 0 when the caller is not
+// one of our threads.
+func Worker() uintptr { return workerFn() }
 
 // conventionHolds says whether arguments and results are in the registers in
 // which the code above expects them.

@@ -34,6 +34,7 @@ code(·callOnPC, ·callOn)
 code(·leavePC, ·leave)
 code(·faultedPC, ·faulted)
 code(·currentPC, ·current)
+code(·workerPC, ·worker)
 code(·probeABIPC, ·probeABI)
 
 // switchTo(from AX, to BX *Context, release CX *uint32)
@@ -50,6 +51,7 @@ TEXT ·switchTo(SB), NOSPLIT|NOFRAME, $0
 	JNE start
 	MOVQ CX, SP
 	MOVQ Context_BP(BX), BP
+	MOVL $1, AX // to may come back from a switchIf
 	RET
 
 start:
@@ -73,7 +75,7 @@ TEXT ·switchIf(SB), NOSPLIT|NOFRAME, $0
 	JNE start
 	MOVQ CX, SP
 	MOVQ Context_BP(BX), BP
-	MOVL $1, AX // for one that comes back from its own switchIf
+	MOVL $1, AX
 	RET
 
 start:
@@ -178,6 +180,19 @@ TEXT ·current(SB), NOSPLIT|NOFRAME, $0
 	CMPQ CX, 8(FS)
 	JNE other
 	MOVQ 0(FS), AX
+
+other:
+	RET
+
+// worker() uintptr
+//
+// The TCB is at the thread pointer.
+TEXT ·worker(SB), NOSPLIT|NOFRAME, $0
+	MOVQ $const_Magic, CX
+	XORL AX, AX
+	CMPQ CX, 8(FS)
+	JNE other
+	MOVQ TCB_Worker(FS), AX
 
 other:
 	RET

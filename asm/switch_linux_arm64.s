@@ -25,6 +25,7 @@ code(·callOnPC, ·callOn)
 code(·leavePC, ·leave)
 code(·faultedPC, ·faulted)
 code(·currentPC, ·current)
+code(·workerPC, ·worker)
 code(·probeABIPC, ·probeABI)
 
 // switchTo(from R0, to R1 *Context, release R2 *uint32)
@@ -42,6 +43,7 @@ TEXT ·switchTo(SB), NOSPLIT|NOFRAME, $0
 	MOVD 0(R3), LR
 	ADD $16, R3, R3
 	MOVD R3, RSP
+	MOVD $1, R0
 	RET
 
 start:
@@ -180,6 +182,23 @@ TEXT ·current(SB), NOSPLIT|NOFRAME, $0
 	CMP R1, R2
 	BNE none
 	MOVD 0(R0), R0
+
+other:
+	RET
+
+none:
+	MOVD ZR, R0
+	RET
+
+// worker() uintptr
+TEXT ·worker(SB), NOSPLIT|NOFRAME, $0
+	MRS TPIDR_EL0, R0
+	CBZ R0, other
+	MOVD 8(R0), R1
+	MOVD $const_Magic, R2
+	CMP R1, R2
+	BNE none
+	MOVD TCB_Worker(R0), R0
 
 other:
 	RET

@@ -19,6 +19,7 @@ import (
 //   - lwp: Start and Join on a goroutine. The thread is the kernel's alone: no
 //     goroutine can run on it. Its stack, 256 KiB, is used again.
 //   - lwppool: the same on a Pool's parked thread; nothing is created.
+//   - fiber: sched.Go and Join on a fiber, one worker.
 //   - goroutine: joined by a channel. No thread of its own.
 //   - lockedgoroutine: the goroutine ends locked to its thread, so that the
 //     runtime has to end the thread, and to create one for the next. The join
@@ -36,6 +37,7 @@ func BenchmarkSpawnJoin(b *testing.B) { compare(b, spawnRows) }
 var spawnRows = []row{
 	{"impl=lwp", func(b *testing.B) error { return spawnLWP(b, lwp.Attr{}) }},
 	{"impl=lwppool", spawnPool},
+	{"impl=fiber", spawnFiber},
 	{"impl=goroutine", func(b *testing.B) error { return spawnGoroutine(b, body) }},
 	{"impl=lockedgoroutine", func(b *testing.B) error { return spawnGoroutine(b, lockedBody) }},
 	{"impl=fork", func(b *testing.B) error { return spawnProcess(b, forkFlags) }},

@@ -73,7 +73,7 @@ func (w *worker) block(k *call) error {
 			break
 		}
 		w.putBack(to)
-		w.setRunning(f)
+		w.goesOn(f)
 	}
 	atomic.AndUint64(&f.word, ^uint64(fired))
 	if k.failed {

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -42,8 +43,7 @@ import (
 // Who finds hungry set takes mu, takes a worker off the list, counts it as
 // searching and wakes it.
 //
-// A test breaks the version without step 3, and the one without step 2, see
-// TestWakeupIsNotLost.
+// TestNaiveParkingLosesWakeups runs the version without steps 2 and 3.
 type core struct {
 	mu        futex.Mutex
 	idle      uintptr // *worker, linked by nextIdle
@@ -54,6 +54,7 @@ type core struct {
 	keeperAt  int64
 	started   uint64 // fibers spawned from outside
 	holds     int
+	trimmed   bool    // nothing has run since trimIdle
 	waiters   uintptr // *waiter
 	first     link    // injected fibers, oldest first
 	last      link
@@ -63,15 +64,35 @@ type core struct {
 	closing  uint32        // nothing new is accepted; written under mu
 	injected atomic.Uint32 // how many; written under mu
 	blocked  atomic.Int32  // calls of Blocking that are under way
+	users    atomic.Int32  // see fiber.hold
 	workers  []*worker     // constant; so are
 	class    int
 	spins    bool
-	_        [8]byte
+	unfenced bool // Fence does not work here
+	naive    bool // for a test: steps 2 and 3 are left out
+	_        [2]byte
 
 	outside [classes]link // free slots for Spawn, linked by next; under mu
 	pools   [classes]pool
 	timers  timers
 	helpers helpers
+	ws      unsafe.Pointer // the workers' memory
+	made    int            // workers there
+}
+
+// reset makes c, of a closed scheduler, as it was at first, but for users: who
+// comes too late counts itself there before it finds out.
+func (c *core) reset() {
+	c.idle, c.nidle, c.searching, c.stopped, c.keeperOf, c.keeperAt = 0, 0, 0, false, 0, 0
+	c.started, c.holds, c.trimmed, c.waiters, c.first, c.last = 0, 0, false, 0, 0, 0
+	c.hungry.Store(0)
+	c.closing = 0
+	c.injected.Store(0)
+	c.blocked.Store(0)
+	c.workers, c.class, c.spins, c.unfenced, c.naive = nil, 0, false, false, false
+	c.outside = [classes]link{}
+	c.timers, c.helpers = timers{}, helpers{}
+	c.ws, c.made = nil, 0
 }
 
 // anything says whether there may be work for w; without a lock.
@@ -89,6 +110,9 @@ func (c *core) anything(w *worker) bool {
 
 // setHungry follows a change of idle or searching; under mu.
 func (c *core) setHungry() {
+	if c.unfenced {
+		return // always 1: who adds a fiber looks under mu
+	}
 	if c.nidle > 0 && c.searching == 0 {
 		c.hungry.Store(1)
 	} else {
@@ -159,6 +183,7 @@ func (c *core) unpark(w *worker) bool {
 		c.keeperOf = 0
 	}
 	c.nidle--
+	c.trimmed = false
 	w.searching = true
 	c.searching++
 	c.setHungry()
@@ -194,39 +219,82 @@ func (c *core) park(w *worker) bool {
 	c.setHungry()
 	c.mu.Unlock()
 
-	asm.Fence()
-	if c.anything(w) {
+	if !c.naive {
+		asm.Fence()
+	}
+	if !c.naive && c.anything(w) {
 		c.mu.Lock()
 		c.unpark(w) // or somebody else has, which is as good
 		c.mu.Unlock()
 		return true
 	}
 
-	d := futex.Never
 	c.mu.Lock()
+	at := int64(0)
 	if w.parked {
-		if c.keeperOf == 0 {
-			if at := c.timers.first.Load(); at != 0 {
-				c.keeperOf, c.keeperAt = uintptr(unsafe.Pointer(w)), at
-				d = futex.AtMonotonic(at)
-			}
+		if first := c.timers.first.Load(); first != 0 && c.keeperOf == 0 {
+			c.keeperOf, c.keeperAt, at = uintptr(unsafe.Pointer(w)), first, first
 		}
-		if c.nidle == len(c.workers) {
-			c.settle()
-		}
+		c.settle()
 	}
+	last := w.parked && c.nidle == len(c.workers) && !c.trimmed
 	c.mu.Unlock()
 	w.stats.idles++
+	if at == 0 && last {
+		if w.sleep(futex.After(trimDelay)) {
+			return true
+		}
+		c.trimIdle()
+	}
+	d := futex.Never
+	if at != 0 {
+		d = futex.AtMonotonic(at)
+	}
+	if !w.sleep(d) {
+		c.mu.Lock()
+		c.unpark(w)
+		c.mu.Unlock()
+	}
+	return true
+}
+
+// sleep waits until w is woken or the deadline has passed, and reports which.
+func (w *worker) sleep(d futex.Deadline) (woken bool) {
 	for atomic.LoadUint32(&w.wake) == 0 {
-		out, _ := futex.WaitUntil(&w.wake, 0, d)
-		if out == futex.TimedOut {
-			c.mu.Lock()
-			c.unpark(w)
-			c.mu.Unlock()
-			break
+		if out, _ := futex.WaitUntil(&w.wake, 0, d); out == futex.TimedOut {
+			return atomic.LoadUint32(&w.wake) != 0
 		}
 	}
 	return true
+}
+
+// trimDelay is how long all workers are idle before memory that no fiber uses
+// goes back to the kernel.
+const trimDelay = time.Second
+
+// trimIdle is Trim, once until somebody works again.
+func (c *core) trimIdle() {
+	c.mu.Lock()
+	c.trimmed = true
+	c.mu.Unlock()
+	c.trim()
+}
+
+// trim gives memory that no fiber uses back to the kernel.
+func (c *core) trim() (bytes int) {
+	for class := range c.pools {
+		c.mu.Lock()
+		list := c.outside[class]
+		c.outside[class] = 0
+		c.mu.Unlock()
+		for list != 0 {
+			f := list.fiber()
+			list = f.next
+			c.pools[class].putOne(f)
+		}
+		bytes += c.pools[class].trim(class)
+	}
+	return bytes
 }
 
 // retime sees to it that somebody wakes for a timer that has become the first.
@@ -254,7 +322,7 @@ func (c *core) inject(f *fiber) {
 // injectLocked is inject under mu; the caller rouses the result after mu.
 func (c *core) injectLocked(f *fiber) *worker {
 	f.next, f.worker = 0, 0
-	f.setState(ready)
+	f.setState(runnable)
 	l := f.link()
 	if c.last == 0 {
 		c.first = l

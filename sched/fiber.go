@@ -24,13 +24,13 @@ import (
 //
 // The state says who the fiber belongs to:
 //
-//	state     belongs to                              next states
-//	gone      nobody: free, or ended and not joined   ready
-//	ready     the queue it is in, and that its lock   running
-//	running   the worker that it runs on              ready, parked, joining, sleeping, blocking, ending
-//	parked... whoever clears its bit in word          ready, running
-//	ending    the worker that is about to leave its   gone
-//	          stack for the last time
+//	state      belongs to                                next states
+//	gone       nobody: free, or ended and not joined     runnable
+//	runnable   the worker whose current it is, or else   parked, joining, sleeping, blocking, ending
+//	           the lock of the queue or list it is in
+//	parked...  whoever clears its bit in word            runnable
+//	ending     the worker that is about to leave its     gone
+//	           stack for the last time
 type fiber struct {
 	asm.Context
 	worker uintptr // *worker; where it is queued, runs, or has run last
@@ -55,8 +55,7 @@ type fiber struct {
 // States of a fiber.
 const (
 	gone uint32 = iota // zero: the word that the last switch away from the stack clears
-	ready
-	running
+	runnable
 	parked
 	joining
 	sleeping
@@ -64,7 +63,7 @@ const (
 	ending
 )
 
-var stateNames = [...]string{"ended", "ready", "running", "parked", "joining", "sleeping", "in a blocking call", "ending"}
+var stateNames = [...]string{"ended", "ready", "parked", "joining", "sleeping", "in a blocking call", "ending"}
 
 // Bits of fiber.flags.
 const (
@@ -144,13 +143,7 @@ func (h Fiber) mine(word uint64) bool { return word>>wordShift == h.serial<<word
 func (h Fiber) Serial() uint64 { return h.serial }
 
 // self returns the worker that the caller runs on, or nil.
-func self() *worker {
-	t := asm.Current()
-	if t == nil {
-		return nil
-	}
-	return (*worker)(pointer(t.Worker))
-}
+func self() *worker { return (*worker)(pointer(asm.Worker())) }
 
 // Current returns the handle of the running fiber; on a goroutine and on a
 // thread that is no worker, the zero Fiber.
@@ -184,10 +177,30 @@ func (f *fiber) setState(s uint32) { asm.StoreRelease(&f.state, s) }
 //go:nosplit // as setState
 func (f *fiber) on() *worker { return (*worker)(pointer(f.worker)) }
 
-// core returns the scheduler that f's slot belongs to.
+// core returns the scheduler that f's slot belongs to. The caller is a fiber or
+// worker of some scheduler that f keeps open, or holds it.
 func (f *fiber) core() *core {
-	return (*core)(pointer(chunkAt(uintptr(unsafe.Pointer(f))).owner))
+	return (*core)(pointer(atomic.LoadUintptr(&chunkAt(uintptr(unsafe.Pointer(f))).owner)))
 }
+
+// hold returns the scheduler that f's slot belongs to, which Close then leaves
+// in place until it is let go, or nil if it is closed. A core is never unmapped,
+// so that it can be touched before it is known to be the right one.
+func (f *fiber) hold() *core {
+	for {
+		c := f.core()
+		if c == nil {
+			return nil
+		}
+		c.users.Add(1)
+		if f.core() == c {
+			return c
+		}
+		c.users.Add(-1)
+	}
+}
+
+func (c *core) letGo() { c.users.Add(-1) }
 
 // stack returns the bounds of f's stack.
 func (f *fiber) stack() (lo, hi uintptr) {

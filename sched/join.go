@@ -41,7 +41,6 @@ func (h Fiber) Join() error {
 			w.remove(c)
 			f.setState(joining)
 			w.tick--
-			w.stats.switches++
 			w.setRunning(c)
 			asm.Switch(&f.Context, &c.Context, &w.inside)
 			return f.joined()
@@ -61,7 +60,7 @@ func (h Fiber) Join() error {
 				return f.joined()
 			}
 			w.putBack(to)
-			w.setRunning(f)
+			w.goesOn(f)
 		case over:
 			if atomic.CompareAndSwapUint64(&c.word, word, word&^joinMask|taken) {
 				fault := c.takeEnded()
@@ -132,18 +131,21 @@ func (h Fiber) joinOutside(d futex.Deadline) error {
 	if err != nil {
 		return err
 	}
-	b, err := newBlock()
-	if err != nil {
-		return err
+	c := f.hold()
+	if c == nil {
+		return ErrJoined
 	}
-	err = h.joinAs((*waiter)(b), f, d)
-	freeBlock(b)
+	b, err := newBlock()
+	if err == nil {
+		err = h.joinAs((*waiter)(b), f, c, d)
+		freeBlock(b)
+	}
+	c.letGo()
 	return err
 }
 
 // joinAs is joinOutside with me to wait.
-func (h Fiber) joinAs(me *waiter, f *fiber, d futex.Deadline) error {
-	c := f.core()
+func (h Fiber) joinAs(me *waiter, f *fiber, c *core, d futex.Deadline) error {
 	mine := uint64((*fiber)(unsafe.Pointer(me)).link())
 	for {
 		word := atomic.LoadUint64(&f.word)
@@ -211,12 +213,7 @@ func (h Fiber) Detach() error {
 			}
 		case over:
 			if atomic.CompareAndSwapUint64(&f.word, word, word&^joinMask|taken) {
-				reportFault(f.takeEnded())
-				if w := self(); w != nil && w.core == f.core() {
-					w.release(f)
-				} else {
-					f.core().release(f)
-				}
+				f.forget()
 				return nil
 			}
 		case noJoin:
@@ -224,6 +221,17 @@ func (h Fiber) Detach() error {
 		default:
 			return ErrJoined
 		}
+	}
+}
+
+// forget frees the slot of a fiber that has ended and was taken by the caller.
+func (f *fiber) forget() {
+	reportFault(f.takeEnded())
+	if w := self(); w != nil && w.core == f.core() {
+		w.release(f)
+	} else if c := f.hold(); c != nil {
+		c.release(f)
+		c.letGo()
 	}
 }
 
@@ -260,9 +268,8 @@ func ended() (*asm.Context, *uint32) {
 		return &w.next().Context, &w.left
 	}
 	w.tick--
-	w.stats.switches++
 	to.worker = uintptr(unsafe.Pointer(w))
-	w.setRunning(to)
+	w.goesOn(to)
 	return &to.Context, &w.left
 }
 

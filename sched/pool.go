@@ -271,14 +271,22 @@ func toChunks(list link) {
 	}
 }
 
-// drop gives everything back to the region; no fiber is left.
-func (p *pool) drop() {
-	for _, list := range []uintptr{p.chunk, p.chunks, p.fresh} {
+// each calls do for every chunk, which may change its next.
+func (p *pool) each(do func(*chunk)) {
+	if p.chunk != 0 {
+		do((*chunk)(pointer(p.chunk))) // its next is of no list
+	}
+	for _, list := range []uintptr{p.chunks, p.fresh} {
 		for list != 0 {
 			k := (*chunk)(pointer(list))
 			list = k.next
-			k.giveBack()
+			do(k)
 		}
 	}
+}
+
+// drop gives everything back to the region; no fiber is left.
+func (p *pool) drop() {
+	p.each((*chunk).giveBack)
 	*p = pool{}
 }

@@ -41,7 +41,7 @@ import (
 //
 //go:nosplit // an overflow must not keep the lock
 func (w *worker) enter() {
-	asm.Announce(&w.inside, 1)
+	asm.StoreRelease(&w.inside, 1)
 	if atomic.LoadUint32(&w.claimed) != 0 {
 		w.enterSlow()
 	}
@@ -50,11 +50,13 @@ func (w *worker) enter() {
 //go:nosplit // as enter
 func (w *worker) enterSlow() {
 	for {
-		// Acquired or not, whoever has raised attention wants a look at the
-		// next chance.
 		c := atomic.LoadUint32(&w.claimed)
-		if c&attention != 0 {
-			w.tick = 1
+		if c&unfenced != 0 {
+			atomic.StoreUint32(&w.inside, 1)
+			c = atomic.LoadUint32(&w.claimed)
+		}
+		if c&attention != 0 { // acquired or not, have a look at the next chance
+			w.hasten()
 		}
 		if c&stealing == 0 {
 			return
@@ -67,15 +69,14 @@ func (w *worker) enterSlow() {
 				unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 			}
 		}
-		asm.Announce(&w.inside, 1)
+		asm.StoreRelease(&w.inside, 1)
 	}
 }
 
-// leave gives the lock back. What a load after it finds is at least as new as
-// what whoever calls Fence after that load's value changed would have found.
+// leave gives the lock back.
 //
 //go:nosplit // as enter
-func (w *worker) leave() { asm.Announce(&w.inside, 0) }
+func (w *worker) leave() { asm.StoreRelease(&w.inside, 0) }
 
 // push adds f at the tail; under the lock.
 //
@@ -87,19 +88,6 @@ func (w *worker) push(f *fiber) {
 	f.next, f.prev = w.loopLink, last
 	last.fiber().next = l
 	loop.prev = l
-	w.length++
-}
-
-// pushFront adds f at the head; under the lock.
-//
-//go:nosplit // as enter
-func (w *worker) pushFront(f *fiber) {
-	loop := w.loop
-	l := f.link()
-	first := loop.next
-	f.prev, f.next = w.loopLink, first
-	first.fiber().prev = l
-	loop.next = l
 	w.length++
 }
 
@@ -131,6 +119,25 @@ func (w *worker) newest() *fiber {
 		w.length--
 	}
 	return f
+}
+
+// turn adds f at the tail and takes the fiber at the head, maybe f; under the lock.
+//
+//go:nosplit // as enter
+func (w *worker) turn(f *fiber) *fiber {
+	loop, end, l := w.loop, w.loopLink, f.link()
+	last := loop.prev
+	to := loop.next.fiber()
+	if to == loop {
+		return f
+	}
+	f.next, f.prev = end, last
+	last.fiber().next = l
+	loop.prev = l
+	n := to.next
+	loop.next = n
+	n.fiber().prev = end
+	return to
 }
 
 // remove takes f, which is in the queue; under the lock.
@@ -166,6 +173,7 @@ func (v *worker) unclaim() { atomic.AndUint32(&v.claimed, ^uint32(stealing)) }
 const (
 	stealing  = 1 << iota // the queue's lock is somebody else's
 	attention             // somebody has put something in the inbox
+	unfenced              // always, where Fence does not work: the worker pays for it
 )
 
 // maxSteal bounds how long a thief keeps the worker from its queue: it walks

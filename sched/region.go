@@ -151,24 +151,24 @@ func chunkAt(addr uintptr) *chunk {
 func newChunk(class int, owner uintptr) (*chunk, syscall.Errno) {
 	size := chunkSize(class)
 	region.mu.Lock()
-	if c := (*chunk)(pointer(region.free[class])); c != nil {
-		region.free[class] = c.next
-		region.mu.Unlock()
-		c.owner = owner
-		return c, 0
+	var base uintptr
+	if free := region.free[class]; free != 0 {
+		base = (*chunk)(pointer(free)).base
+		region.free[class] = (*chunk)(pointer(free)).next
+	} else if at := region.next[class]; at+size <= region.span {
+		base = region.base + uintptr(class)*region.span + at
+		region.next[class] += size
 	}
-	at := region.next[class]
-	if at+size > region.span {
-		region.mu.Unlock()
+	region.mu.Unlock()
+	if base == 0 {
 		return nil, unix.ENOMEM
 	}
-	base := region.base + uintptr(class)*region.span + at
+	c := chunkAt(base)
+	*c = chunk{base: base, class: uint32(class), slots: uint32(size / strideOf(class)), owner: owner}
 	if _, _, errno := unix.RawSyscall(unix.SYS_MPROTECT, base, size, unix.PROT_READ|unix.PROT_WRITE); errno != 0 {
-		region.mu.Unlock()
+		c.retire()
 		return nil, errno
 	}
-	region.next[class] += size
-	region.mu.Unlock()
 	// Slots of the small classes are used up to the last page, so that huge
 	// pages waste nothing and save most of the faults.
 	advice := uintptr(unix.MADV_NOHUGEPAGE)
@@ -176,8 +176,6 @@ func newChunk(class int, owner uintptr) (*chunk, syscall.Errno) {
 		advice = unix.MADV_HUGEPAGE
 	}
 	unix.RawSyscall(unix.SYS_MADVISE, base, size, advice)
-	c := chunkAt(base)
-	*c = chunk{base: base, class: uint32(class), slots: uint32(size / strideOf(class)), owner: owner}
 	return c, 0
 }
 
@@ -204,9 +202,16 @@ func (c *chunk) forget() {
 	c.used, c.nfree, c.free = 0, 0, 0
 }
 
-// giveBack returns a chunk to the region.
+// giveBack returns a chunk to the region: read only again, it counts as little
+// as what was never dealt out.
 func (c *chunk) giveBack() {
 	c.forget()
+	unix.RawSyscall(unix.SYS_MPROTECT, c.base, chunkSize(int(c.class)), unix.PROT_READ)
+	c.retire()
+}
+
+// retire puts a chunk without memory on the list of free ones.
+func (c *chunk) retire() {
 	c.owner = 0
 	region.mu.Lock()
 	c.next, region.free[c.class] = region.free[c.class], uintptr(unsafe.Pointer(c))

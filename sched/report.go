@@ -175,8 +175,10 @@ func (f *fiber) info(now uint64, rate float64) (i FiberInfo, ok bool) {
 				i.For = time.Duration(float64(now-f.since) / rate)
 			}
 			fallthrough
-		case ready:
-			if !f.Fresh() {
+		case runnable:
+			if i.Worker > 0 && state == runnable && atomic.LoadUintptr(&f.on().current) == uintptr(unsafe.Pointer(f)) {
+				i.State = "running"
+			} else if !f.Fresh() {
 				i.Trace = trace(f.SP, f.BP, lo, hi)
 			}
 		}
@@ -244,9 +246,9 @@ type Stats struct {
 // Stats returns the counts of all workers together. Those of workers that run
 // are as of some moment ago.
 //
-// Context: anywhere.
+// Context: goroutine.
 func (s *Scheduler) Stats() (sum Stats) {
-	for i := range s.core.workers {
+	for i := range s.Workers() {
 		w := s.WorkerStats(i + 1)
 		sum.Spawns += w.Spawns
 		sum.Ends += w.Ends
@@ -260,13 +262,22 @@ func (s *Scheduler) Stats() (sum Stats) {
 	return sum
 }
 
-// WorkerStats returns the counts of one worker, the first being 1.
+// WorkerStats returns the counts of one worker, the first being 1; none of one
+// that there is not.
 //
-// Context: anywhere.
+// Context: goroutine.
 func (s *Scheduler) WorkerStats(worker int) Stats {
-	w := &s.core.workers[worker-1].stats
+	c := s.use()
+	if c == nil {
+		return Stats{}
+	}
+	defer s.unuse()
+	if worker < 1 || worker > len(c.workers) {
+		return Stats{}
+	}
+	w := &c.workers[worker-1].stats
 	return Stats{
-		Spawns: atomic.LoadUint64(&w.spawns), Ends: atomic.LoadUint64(&w.ends), Switches: atomic.LoadUint64(&w.switches),
+		Spawns: atomic.LoadUint64(&w.spawns), Ends: atomic.LoadUint64(&w.ends), Switches: atomic.LoadUint64(&w.switches) + pollInterval - uint64(atomic.LoadUint32(&c.workers[worker-1].tick)),
 		Steals: atomic.LoadUint64(&w.steals), Stolen: atomic.LoadUint64(&w.stolen), Wakes: atomic.LoadUint64(&w.wakes),
 		Parks: atomic.LoadUint64(&w.idles), Spins: atomic.LoadUint64(&w.spins),
 	}

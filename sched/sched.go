@@ -39,10 +39,26 @@ const maxWorkers = 1024
 
 // A Scheduler runs fibers on threads of its own, its workers. It must be closed.
 type Scheduler struct {
-	core *core
-	mu   sync.Mutex // one Close at a time
-	done atomic.Bool
+	core   *core
+	mu     sync.Mutex   // one Close at a time
+	life   sync.RWMutex // read-held where core is used, held to close
+	closed bool         // guarded by life
 }
+
+// use returns the core, which stays in place until unuse, or nil after Close.
+func (s *Scheduler) use() *core {
+	if s == nil {
+		return nil
+	}
+	s.life.RLock()
+	if s.closed {
+		s.life.RUnlock()
+		return nil
+	}
+	return s.core
+}
+
+func (s *Scheduler) unuse() { s.life.RUnlock() }
 
 // workerStack is the stack of a worker's thread, in bytes: what it runs there
 // is this package.
@@ -58,13 +74,14 @@ var start = sync.OnceValue(func() error {
 	if err := reserve(); err != nil {
 		return err
 	}
-	asm.InitFences()
+	fences = asm.InitFences()
 	asm.SetEnded(&endedFn)
 	return nil
 })
 
 var (
 	endedFn = ended
+	fences  bool
 	guard   uintptr // bytes that compiled code keeps free at the low end of a stack
 )
 
@@ -158,29 +175,41 @@ type memory struct {
 	room [maxWorkers]*worker
 }
 
+// cores are those of closed schedulers, to be used again.
+var cores struct {
+	mu   sync.Mutex
+	free []*core
+}
+
 func newCore(n int) (*core, error) {
-	p, err := mmap(unsafe.Sizeof(memory{}))
+	c, err := takeCore()
 	if err != nil {
 		return nil, err
 	}
-	m := (*memory)(p)
-	c := &m.core
-	c.workers = m.room[:n]
+	c.workers = (*memory)(unsafe.Pointer(c)).room[:n]
+	if !fences {
+		c.unfenced = true
+		c.hungry.Store(1)
+	}
 	ws, err := mmap(uintptr(n) * unsafe.Sizeof(worker{}))
 	if err != nil {
-		munmap(p, unsafe.Sizeof(memory{}))
+		c.workers = nil
+		c.free()
 		return nil, err
 	}
+	c.ws, c.made = ws, n
 	for i := range c.workers {
 		w := (*worker)(unsafe.Add(ws, uintptr(i)*unsafe.Sizeof(worker{})))
 		c.workers[i] = w
 		w.core, w.id = c, i
+		if c.unfenced {
+			w.claimed = unfenced
+		}
 		w.random = uint64(i+1) * 0x9e3779b97f4a7c15
 		b, err := newBlock()
 		if err != nil {
 			c.workers = c.workers[:i]
 			c.free()
-			munmap(ws, uintptr(n)*unsafe.Sizeof(worker{}))
 			return nil, err
 		}
 		w.loop = (*fiber)(b)
@@ -192,8 +221,27 @@ func newCore(n int) (*core, error) {
 	return c, nil
 }
 
-// free frees everything; no worker runs.
+func takeCore() (*core, error) {
+	cores.mu.Lock()
+	defer cores.mu.Unlock()
+	if n := len(cores.free); n > 0 {
+		c := cores.free[n-1]
+		cores.free = cores.free[:n-1]
+		return c, nil
+	}
+	p, err := mmap(unsafe.Sizeof(memory{}))
+	return (*core)(p), err
+}
+
+// free frees everything; no worker runs. Who is just about to look at a fiber
+// from outside is waited for.
 func (c *core) free() {
+	for class := range c.pools {
+		c.pools[class].each(func(k *chunk) { atomic.StoreUintptr(&k.owner, 0) })
+	}
+	for c.users.Load() != 0 {
+		time.Sleep(10 * time.Microsecond)
+	}
 	for class := range c.pools {
 		c.pools[class].drop()
 	}
@@ -201,10 +249,13 @@ func (c *core) free() {
 	for _, w := range c.workers {
 		freeBlock(unsafe.Pointer(w.loop))
 	}
-	if len(c.workers) > 0 {
-		munmap(unsafe.Pointer(c.workers[0]), uintptr(len(c.workers))*unsafe.Sizeof(worker{}))
+	if c.made > 0 {
+		munmap(c.ws, uintptr(c.made)*unsafe.Sizeof(worker{}))
 	}
-	munmap(unsafe.Pointer(c), unsafe.Sizeof(memory{}))
+	c.reset()
+	cores.mu.Lock()
+	cores.free = append(cores.free, c)
+	cores.mu.Unlock()
 }
 
 // stop ends the first n workers and frees the scheduler.
@@ -224,8 +275,10 @@ func (s *Scheduler) stop(n int) {
 		w.thread.Join()
 	}
 	c.helpers.stop()
+	s.life.Lock()
+	s.closed = true
+	s.life.Unlock()
 	c.free()
-	s.done.Store(true)
 	sweepRoots()
 }
 
@@ -244,22 +297,26 @@ func (s *Scheduler) wait(d futex.Deadline) error {
 	if w := self(); w != nil && !w.idle() {
 		return ErrFiber
 	}
-	if s.done.Load() {
+	c := s.use()
+	if c == nil {
 		return ErrClosed
 	}
+	c.users.Add(1) // not for as long as it takes under life, which Close wants
+	s.unuse()
+	defer c.letGo()
 	b, err := newBlock()
 	if err != nil {
 		return err
 	}
 	me := (*waiter)(b)
 	me.all = true
-	what := s.core.await(me, d)
+	what := c.await(me, d)
 	freeBlock(b)
 	switch what {
 	case late:
 		return ErrTimeout
 	case stuck:
-		return s.core.report()
+		return c.report()
 	}
 	return nil
 }
@@ -280,10 +337,9 @@ func (s *Scheduler) Close() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.done.Load() {
+	if !s.refuse() {
 		return ErrClosed
 	}
-	s.refuse()
 	err := s.wait(futex.Never)
 	s.stop(len(s.core.workers))
 	return err
@@ -300,10 +356,9 @@ func (s *Scheduler) Shutdown(d time.Duration) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.done.Load() {
+	if !s.refuse() {
 		return ErrClosed
 	}
-	s.refuse()
 	err := s.wait(futex.After(d))
 	if err == ErrTimeout {
 		return &LeftError{s.core.fibers(true)}
@@ -312,11 +367,17 @@ func (s *Scheduler) Shutdown(d time.Duration) error {
 	return err
 }
 
-// refuse has no fiber spawned any more.
-func (s *Scheduler) refuse() {
-	s.core.mu.Lock()
-	atomic.StoreUint32(&s.core.closing, 1)
-	s.core.mu.Unlock()
+// refuse has no fiber spawned any more, and reports false after Close.
+func (s *Scheduler) refuse() bool {
+	c := s.use()
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	atomic.StoreUint32(&c.closing, 1)
+	c.mu.Unlock()
+	s.unuse()
+	return true
 }
 
 // Hold says that a goroutine or thread is going to unpark or spawn fibers: as
@@ -332,11 +393,15 @@ func (s *Scheduler) Hold() { s.hold(1) }
 func (s *Scheduler) Release() { s.hold(-1) }
 
 func (s *Scheduler) hold(n int) {
-	c := s.core
+	c := s.use()
+	if c == nil {
+		return
+	}
 	c.mu.Lock()
 	c.holds += n
 	c.settle()
 	c.mu.Unlock()
+	s.unuse()
 }
 
 // Trim gives memory that no fiber uses back to the kernel, and returns how
@@ -345,14 +410,21 @@ func (s *Scheduler) hold(n int) {
 //
 // Context: goroutine.
 func (s *Scheduler) Trim() (bytes int) {
-	for class := range s.core.pools {
-		bytes += s.core.pools[class].trim(class)
+	if c := s.use(); c != nil {
+		bytes = c.trim()
+		s.unuse()
 	}
 	return bytes
 }
 
-// Workers returns how many workers s has.
-func (s *Scheduler) Workers() int { return len(s.core.workers) }
+// Workers returns how many workers s has; 0 after Close.
+func (s *Scheduler) Workers() (n int) {
+	if c := s.use(); c != nil {
+		n = len(c.workers)
+		s.unuse()
+	}
+	return n
+}
 
 // Dump writes what every fiber of s does: its state, what it waits for, since
 // when, its worker, how much of its stack it or a predecessor in its slot has
@@ -360,8 +432,15 @@ func (s *Scheduler) Workers() int { return len(s.core.workers) }
 //
 // Context: goroutine. The scheduler goes on meanwhile; a fiber that runs is
 // listed without a trace.
+// Errors: ErrClosed; those of w.
 func (s *Scheduler) Dump(w io.Writer) error {
-	for _, f := range s.core.fibers(false) {
+	c := s.use()
+	if c == nil {
+		return ErrClosed
+	}
+	fibers := c.fibers(false)
+	s.unuse()
+	for _, f := range fibers {
 		if _, err := io.WriteString(w, f.String()); err != nil {
 			return err
 		}

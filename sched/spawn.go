@@ -84,7 +84,7 @@ func spawn(fn, arg uintptr) (Fiber, error) {
 	h := Fiber{f.serial, l}
 	w.stats.spawns++
 	w.enter()
-	f.setState(ready)
+	f.setState(runnable)
 	w.push(f)
 	w.leave()
 	if w.core.hungry.Load() != 0 {
@@ -165,10 +165,12 @@ func (s *Scheduler) spawn(fn, arg unsafe.Pointer, a *Attr) (Fiber, error) {
 		return Fiber{}, ErrNilFunc
 	case asm.Current() != nil:
 		return Fiber{}, ErrHosted
-	case s == nil:
+	}
+	c := s.use()
+	if c == nil {
 		return Fiber{}, ErrClosed
 	}
-	c := s.core
+	defer s.unuse()
 	class, err := a.class(c)
 	if err != nil {
 		return Fiber{}, err

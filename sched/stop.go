@@ -28,13 +28,10 @@ func Yield() {
 		w.yieldBound(f)
 		return
 	}
-	w.stats.switches++
 	// The lock is held until f is saved: the switch gives it back. Before that
 	// a thief must not find f in the queue.
 	w.enter()
-	f.setState(ready)
-	w.push(f)
-	to := w.oldest()
+	to := w.turn(f)
 	w.setRunning(to)
 	asm.Switch(&f.Context, &to.Context, &w.inside)
 }
@@ -58,9 +55,7 @@ func YieldTo(h Fiber) (bool, error) {
 	if to.queuedOn(w) && atomic.LoadUint64(&to.serial) == h.serial && w.tick > 1 {
 		w.tick--
 		w.remove(to)
-		f.setState(ready)
 		w.push(f)
-		w.stats.switches++
 		w.setRunning(to)
 		asm.Switch(&f.Context, &to.Context, &w.inside)
 		return true, nil
@@ -70,17 +65,17 @@ func YieldTo(h Fiber) (bool, error) {
 	return false, nil
 }
 
-// queuedOn says whether f is in w's queue; under its lock.
+// queuedOn says whether f, which is not the caller, is in w's queue; on w, under
+// its lock.
 //
 //go:nosplit // an overflow must not keep the lock
 func (f *fiber) queuedOn(w *worker) bool {
-	return atomic.LoadUint32(&f.state) == ready && f.on() == w && f.flags&pinned == 0
+	return atomic.LoadUint32(&f.state) == runnable && f.on() == w && f.flags&pinned == 0
 }
 
 // yieldBound is Yield where pinned fibers are concerned: they have a list of
 // their own, which thieves do not see, and which takes turns with the queue.
 func (w *worker) yieldBound(f *fiber) {
-	w.stats.switches++
 	w.enter()
 	to := w.loop
 	if w.bound != 0 && (f.flags&pinned == 0 || w.length == 0) {
@@ -90,7 +85,6 @@ func (w *worker) yieldBound(f *fiber) {
 	}
 	release := &w.inside
 	if f.flags&pinned == 0 {
-		f.setState(ready)
 		w.push(f)
 	} else {
 		w.leave()
@@ -129,7 +123,7 @@ func Park(reason string) {
 			return
 		}
 		w.putBack(to)
-		w.setRunning(f)
+		w.goesOn(f)
 	}
 }
 
@@ -199,7 +193,7 @@ func parkUntil(reason string, at int64, until uint64) bool {
 			break
 		}
 		w.putBack(to)
-		w.setRunning(f)
+		w.goesOn(f)
 	}
 	return f.woken(until)
 }
@@ -268,9 +262,17 @@ func (f *fiber) fire() {
 
 // makeReady makes f ready, which belongs to the caller, wherever that runs.
 func (f *fiber) makeReady() {
-	if w := self(); w != nil && w.core == f.core() {
+	w := self()
+	if w != nil && w.core == f.core() {
 		w.readies(f)
-	} else {
-		f.deliver()
+		return
+	}
+	if c := f.hold(); c != nil { // else it was in a deadlock, and Close has ended that
+		if w != nil {
+			w.call(deliverFn, unsafe.Pointer(f))
+		} else {
+			f.deliver()
+		}
+		c.letGo()
 	}
 }

@@ -48,16 +48,28 @@ type worker struct {
 
 // counters are a worker's part of Stats.
 type counters struct {
-	spawns, ends, switches, steals, stolen, parks, wakes, idles, spins, polls uint64
+	spawns, ends, switches, steals, stolen, wakes, idles, spins uint64
 }
 
 //go:nosplit // called where locks are held, which an overflow would keep
 func (w *worker) running() *fiber { return (*fiber)(pointer(w.current)) }
 
 //go:nosplit // as running
-func (w *worker) setRunning(f *fiber) {
-	w.current = uintptr(unsafe.Pointer(f))
-	f.setState(running)
+func (w *worker) setRunning(f *fiber) { w.current = uintptr(unsafe.Pointer(f)) }
+
+// goesOn makes f, which was about to stop, the running fiber again.
+func (w *worker) goesOn(f *fiber) {
+	f.setState(runnable)
+	w.setRunning(f)
+}
+
+// hasten has the next switch poll. It keeps the count of switches right, which
+// poll makes for pollInterval in advance.
+//
+//go:nosplit // called where locks are held, which an overflow would keep
+func (w *worker) hasten() {
+	w.stats.switches -= uint64(w.tick - 1)
+	w.tick = 1
 }
 
 // idle says that the worker is in its own context.
@@ -89,7 +101,6 @@ func (w *worker) main() {
 // in the queue.
 func (w *worker) runs(f *fiber) {
 	w.setRunning(f)
-	w.stats.switches++
 	asm.Switch(&w.loop.Context, &f.Context, &w.left)
 }
 
@@ -179,8 +190,8 @@ func (w *worker) spin() bool {
 // from outside, timers. It runs on the worker's own stack.
 func (w *worker) poll() {
 	c := w.core
+	w.stats.switches += uint64(pollInterval - w.tick)
 	w.tick = pollInterval
-	w.stats.polls++
 	w.clock = asm.Cycles()
 	if atomic.LoadUint32(&w.claimed)&attention != 0 {
 		w.openInbox()
@@ -192,7 +203,7 @@ func (w *worker) poll() {
 		c.timers.expire(w)
 	}
 	if w.bound != 0 {
-		w.tick = 1
+		w.hasten()
 	}
 }
 
@@ -229,7 +240,6 @@ func (w *worker) next() *fiber {
 			w.slice, old = w.clock, true
 		}
 	}
-	w.stats.switches++
 	w.enter()
 	var f *fiber
 	if old {
@@ -252,12 +262,10 @@ func (w *worker) putBack(f *fiber) {
 		if f.next == 0 {
 			w.boundTo = w.bound
 		}
-		f.setState(ready)
-		w.tick = 1
+		w.hasten()
 		return
 	}
 	w.enter()
-	f.setState(ready)
 	w.push(f)
 	w.leave()
 }
@@ -274,14 +282,14 @@ func (w *worker) nextBound() *fiber {
 // bind adds a ready fiber that is pinned here.
 func (w *worker) bind(f *fiber) {
 	f.next = 0
-	f.setState(ready)
+	f.setState(runnable)
 	if w.bound == 0 {
 		w.bound = f.link()
 	} else {
 		w.boundTo.fiber().next = f.link()
 	}
 	w.boundTo = f.link()
-	w.tick = 1
+	w.hasten()
 }
 
 // openInbox moves what is in the inbox to bound.
@@ -318,7 +326,7 @@ func (w *worker) readies(f *fiber) {
 	}
 	f.worker = uintptr(unsafe.Pointer(w))
 	w.enter()
-	f.setState(ready)
+	f.setState(runnable)
 	w.push(f)
 	w.leave()
 	if w.core.hungry.Load() != 0 {
@@ -347,7 +355,7 @@ func (f *fiber) deliver() {
 // deliverLocked is deliver under the core's mu; the caller rouses the result after mu.
 func (f *fiber) deliverLocked() *worker {
 	w := f.on()
-	f.setState(ready)
+	f.setState(runnable)
 	f.next = link(w.inbox)
 	w.inbox = uintptr(f.link())
 	atomic.OrUint32(&w.claimed, attention)
