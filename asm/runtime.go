@@ -15,7 +15,9 @@ import (
 //   - where g is (register and TLS slot), and the layout of type G;
 //   - that compiled code compares SP with g.stackguard0 on entry;
 //   - how far above stack.lo stackguard0 lies: deep enough for what runs
-//     unchecked below it, which the linker proves for the runtime's own value.
+//     unchecked below it, which the linker proves for the runtime's own value;
+//   - how the functions begin whose faults are recognised: the write barriers,
+//     and where a function goes that finds its stack exhausted.
 //
 // CheckRuntime looks at the running program for each of them.
 
@@ -27,10 +29,11 @@ type Layout struct {
 	Guard uintptr // stackguard0 - stack.lo, in bytes
 	TLS   int     // the result of TLSOffset
 	Text  Range   // the code of the program
+	// Barrier is the write barrier of compiled code, see SkipBarrier.
+	Barrier Range
 	// Barriers are the write barriers that fault before they have done
 	// anything where there is no m, and can be returned past: that of atomic
-	// pointer stores, and that of copies into package variables. One is empty
-	// where no such function was found.
+	// pointer stores, and that of copies into package variables.
 	Barriers [2]Range
 	// Morestack is where a function goes that finds its stack exhausted, and
 	// where that faults.
@@ -75,9 +78,29 @@ func CheckRuntime() (l Layout, why string) {
 	l.Barriers[0] = callee(codeOf(atomic.StorePointer), "runtime.atomicwb")
 	l.Barriers[1] = callee(codeOf(probeCopy),
 		"runtime.typedslicecopy", "runtime.bulkBarrierPreWrite", "runtime.bulkBarrierBitmap")
+	l.Barrier = callee(codeOf(probeStore), "runtime.gcWriteBarrier2", "gcWriteBarrier")
 	l.Morestack = callee(codeOf(probe), "runtime.morestack_noctxt", "runtime.morestack")
-	return l, ""
+	return l, l.check()
 }
+
+// check says which of the functions whose faults are recognised was not found,
+// or is not as SkipBarrier and Return want it.
+func (l *Layout) check() string {
+	switch {
+	case l.Barrier.Lo == 0 || !skippable(l.Barrier.code()):
+		return "the write barrier of compiled code does not begin as expected"
+	case l.Barriers[0].Lo == 0:
+		return "the write barrier of atomic stores is not where it is looked for"
+	case l.Barriers[1].Lo == 0:
+		return "the write barrier of copies is not where it is looked for"
+	case l.Morestack.Lo == 0:
+		return "the function prologue does not lead to runtime.morestack"
+	}
+	return ""
+}
+
+// code returns the machine code in r.
+func (r Range) code() []byte { return unsafe.Slice((*byte)(codeAt(r.Lo)), r.Hi-r.Lo) }
 
 // codeOf returns the address of f's code.
 func codeOf[F any](f F) uintptr { return **(**uintptr)(unsafe.Pointer(&f)) }
@@ -117,7 +140,7 @@ func callee(pc uintptr, names ...string) (r Range) {
 	for _, name := range names {
 		at := functionAt(pc)
 		r = Range{}
-		for _, target := range calls(unsafe.Slice((*byte)(codeAt(at.Lo)), at.Hi-at.Lo), pc) {
+		for _, target := range calls(at.code(), pc) {
 			if f := runtime.FuncForPC(target); f != nil && f.Entry() == target && f.Name() == name {
 				r = functionAt(target)
 				break
@@ -212,6 +235,11 @@ func probe() { runtime.KeepAlive(probe2()) }
 
 //go:noinline
 func probe2() int { return 0 }
+
+// probeStore is a store of a pointer.
+//
+//go:noinline
+func probeStore(to *unsafe.Pointer, p unsafe.Pointer) { *to = p }
 
 // probeCopy is a copy of pointers.
 //

@@ -15,6 +15,18 @@ type SigContext struct {
 	_   [4]uintptr // RBX, RDX, RAX, RCX
 	rsp uintptr
 	rip uintptr
+	_   uintptr // EFLAGS
+}
+
+// RegisterNames are the names of the general registers, in the order in which
+// a SigContext has them.
+var RegisterNames = [...]string{
+	"r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rdi", "rsi", "rbp", "rbx", "rdx", "rax", "rcx", "rsp", "rip", "eflags",
+}
+
+// Registers returns the interrupted general registers.
+func (c *SigContext) Registers() *[len(RegisterNames)]uintptr {
+	return (*[len(RegisterNames)]uintptr)(unsafe.Pointer(&c.r))
 }
 
 // PC returns the address of the interrupted instruction.
@@ -47,6 +59,13 @@ var barrier = []byte{
 	0x4d, 0x8b, 0xad, // MOVQ ...(R13), R13, which faults
 }
 
+// skippable says whether SkipBarrier can recognise the faults of the function
+// with that code: it sets up its frame and then begins as barrier does.
+func skippable(code []byte) bool {
+	before, _, ok := bytes.Cut(code, barrier)
+	return ok && bytes.Contains(before, frame)
+}
+
 // SkipBarrier recognises the fault that gcWriteBarrier takes without an m, and
 // makes it return to its caller with buf, of at least 64 bytes, as the buffer.
 // The code at PC must be readable, from 16 bytes before it on.
@@ -73,9 +92,9 @@ func (c *SigContext) Return(entry uintptr) bool {
 }
 
 func (c *SigContext) leave() {
-	frame := (*[2]uintptr)(codeAt(c.rbp))
-	c.rsp = c.rbp + unsafe.Sizeof(*frame)
-	c.rbp, c.rip = frame[0], frame[1]
+	rec := (*[2]uintptr)(codeAt(c.rbp))
+	c.rsp = c.rbp + unsafe.Sizeof(*rec)
+	c.rbp, c.rip = rec[0], rec[1]
 }
 
 // calls returns the targets of the direct calls and jumps out of the function
@@ -94,5 +113,8 @@ func calls(code []byte, pc uintptr) (targets []uintptr) {
 // when it got to pc.
 func Frameless(entry, pc uintptr) bool {
 	code := unsafe.Slice((*byte)(codeAt(entry)), pc-entry)
-	return !bytes.Contains(code, []byte{0x55, 0x48, 0x89, 0xe5}) // PUSHQ BP; MOVQ SP, BP
+	return !bytes.Contains(code, frame)
 }
+
+// frame is how a function sets up its frame: PUSHQ BP; MOVQ SP, BP.
+var frame = []byte{0x55, 0x48, 0x89, 0xe5}

@@ -12,6 +12,19 @@ type SigContext struct {
 	r  [31]uintptr
 	sp uintptr
 	pc uintptr
+	_  uintptr // PSTATE
+}
+
+// RegisterNames are the names of the general registers, in the order in which
+// a SigContext has them.
+var RegisterNames = [...]string{
+	"r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "r16", "r17", "r18", "r19",
+	"r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27", "r28", "r29", "lr", "sp", "pc", "pstate",
+}
+
+// Registers returns the interrupted general registers.
+func (c *SigContext) Registers() *[len(RegisterNames)]uintptr {
+	return (*[len(RegisterNames)]uintptr)(unsafe.Pointer(&c.r))
 }
 
 // PC returns the address of the interrupted instruction.
@@ -40,15 +53,32 @@ const (
 	loadMask    = 0xffc003ff
 )
 
+// beginsBarrier says whether code is how gcWriteBarrier begins behind its frame.
+func beginsBarrier(code []uint32) bool {
+	return code[0] == barrierSave && code[1] == barrierLoad && code[2]&loadMask == loadR0R0
+}
+
+// skippable says whether SkipBarrier can recognise the faults of the function
+// with that code.
+func skippable(code []byte) bool {
+	words := unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(code))), len(code)/4)
+	for i := 1; i+2 < len(words); i++ {
+		if beginsBarrier(words[i:]) {
+			return frameSize(words[max(0, i-6):i]) != 0
+		}
+	}
+	return false
+}
+
 // SkipBarrier recognises the fault that gcWriteBarrier takes without an m, and
 // makes it return to its caller with buf, of at least 64 bytes, as the buffer.
 // The code at PC must be readable, from 32 bytes before it on.
 func (c *SigContext) SkipBarrier(buf uintptr) bool {
 	code := (*[9]uint32)(codeAt(c.pc - 32))
-	if code[6] != barrierSave || code[7] != barrierLoad || code[8]&loadMask != loadR0R0 {
+	if !beginsBarrier(code[6:]) {
 		return false
 	}
-	size := frameSize(unsafe.Slice(&code[0], 6))
+	size := frameSize(code[:6])
 	if size == 0 {
 		return false
 	}

@@ -21,9 +21,8 @@ import (
 	"lwprt/tls"
 )
 
-// run builds an example for this port and runs it; under emulation, with the
-// emulator. It returns what the example has printed, and how it ended.
-func run(t *testing.T, name string) (output string, err error) {
+// build builds an example for this port and returns the program's path.
+func build(t *testing.T, name string) string {
 	t.Helper()
 	lwptest.SkipRace(t)
 	goTool, err := exec.LookPath("go")
@@ -33,13 +32,21 @@ func run(t *testing.T, name string) (output string, err error) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	program := filepath.Join(t.TempDir(), name)
-	build := exec.CommandContext(ctx, goTool, "build", "-o", program, "./"+name)
-	build.Env = append(os.Environ(), "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH)
-	if out, err := build.CombinedOutput(); err != nil {
+	cmd := exec.CommandContext(ctx, goTool, "build", "-o", program, "./"+name)
+	cmd.Env = append(os.Environ(), "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH)
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build ./%s: %v\n%s", name, err, out)
 	}
+	return program
+}
 
-	tmp := t.TempDir()
+// run runs what build has built; under emulation, with the emulator. It
+// returns what the example has printed, and how it ended.
+func run(t *testing.T, program string) (output string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	tmp, name := t.TempDir(), filepath.Base(program)
 	exe := func(args ...string) ([]byte, error) {
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 		cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
@@ -62,12 +69,32 @@ func run(t *testing.T, name string) (output string, err error) {
 	return string(out), err
 }
 
-// ran is run for an example that succeeds.
+// ran builds and runs an example, which succeeds.
 func ran(t *testing.T, name string) string {
 	t.Helper()
-	out, err := run(t, name)
+	return succeeds(t, build(t, name))
+}
+
+func succeeds(t *testing.T, program string) string {
+	t.Helper()
+	out, err := run(t, program)
 	if err != nil {
-		t.Fatalf("%s: %v", name, err)
+		t.Fatalf("%s: %v", program, err)
+	}
+	return out
+}
+
+// ranAtOnce is ran for an example that shows a race: that takes two threads
+// that run at the same time, which happens late where CPUs have other work.
+func ranAtOnce(t *testing.T, name string) (out string) {
+	t.Helper()
+	program := build(t, name)
+	for end := time.Now().Add(4 * time.Minute); time.Now().Before(end); {
+		out = succeeds(t, program)
+		plain := regexp.MustCompile(`lost (\d+)`).FindStringSubmatch(out)
+		if runtime.NumCPU() == 1 || plain == nil || plain[1] != "0" {
+			break
+		}
 	}
 	return out
 }
@@ -114,7 +141,7 @@ func TestHelloIsPrintedByAnotherTask(t *testing.T) {
 }
 
 func TestRaceLosesAdditionsAndTheCuresDoNot(t *testing.T) {
-	out := ran(t, "race")
+	out := ranAtOnce(t, "race")
 	want := number(t, find1(t, out, `\d+ threads add 1 to one counter \d+ times each; (\d+) is right\.`)[1])
 	counts := find(t, out, `counted (\d+), lost (\d+), in .*`, 3)
 	for i, way := range []string{"plain", "mutex", "atomic"} {
@@ -167,7 +194,7 @@ func TestTLSDestructorsRunTheLastSetFirst(t *testing.T) {
 }
 
 func TestPrivateCwdIsNotSeenByTheProcess(t *testing.T) {
-	out, err := run(t, "privatecwd")
+	out, err := run(t, build(t, "privatecwd"))
 	if err != nil && lwptest.Emulated() {
 		find1(t, out, `This program needs clone\(2\) to make a thread without CLONE_FS\. .*`)
 		t.Skip("the emulator refuses clone(2) without CLONE_FS, and the program says so")
@@ -225,7 +252,7 @@ func TestPrivateCwdIsNotSeenByTheProcess(t *testing.T) {
 }
 
 func TestTourClaimsHold(t *testing.T) {
-	out := ran(t, "tour")
+	out := ranAtOnce(t, "tour")
 	section := map[int]string{}
 	for _, s := range strings.Split(out, "\n== ")[1:] {
 		n, body, _ := strings.Cut(s, ". ")

@@ -141,15 +141,48 @@ func TestMutexWakesTheSecondSleeper(t *testing.T) {
 // starve makes the one sleeper on m lose races until it reserves the lock.
 func starve(t *testing.T, m *futex.Mutex) {
 	t.Helper()
+	starved(t, m, nil)
+}
+
+// starved is starve for a sleeper whose time may be up before, which it then
+// says in gone.
+func starved(t *testing.T, m *futex.Mutex, gone chan bool) bool {
+	t.Helper()
 	state := word(m, 0)
 	for range 100 {
-		if atomic.LoadUint32(state) >= 4 {
-			return
+		eventually(t, "a sleeper", func() bool {
+			return atomic.LoadUint32(state) >= 4 || len(gone) > 0 || sleepers(state) == 1
+		})
+		switch {
+		case atomic.LoadUint32(state) >= 4:
+			return true
+		case len(gone) > 0:
+			return false
 		}
-		asleep(t, state, 1)
 		futex.Wake(state, 1) // stale: the lock is held
 	}
 	t.Fatalf("woken a hundred times for nothing, the waiter does not starve: %#x", atomic.LoadUint32(state))
+	return false
+}
+
+// withStarver has a waiter with a time limit starve for a held m, and calls f
+// in that time. Where f says that it was up too early, as starved can, it is
+// doubled.
+func withStarver(t *testing.T, f func(m *futex.Mutex, c *crew, given chan bool) (inTime bool)) {
+	t.Helper()
+	for d := 100 * time.Millisecond; ; d *= 2 {
+		m := new(futex.Mutex)
+		c := newCrew(t)
+		given := make(chan bool, 1)
+		m.Lock()
+		c.start(func() { given <- m.LockFor(d) })
+		if starved(t, m, given) && f(m, c, given) {
+			return
+		}
+		if d > time.Minute {
+			t.Fatal("the waiter's time is always up too early")
+		}
+	}
 }
 
 func TestMutexReservedForTheStarvingIsTakenByNobodyElse(t *testing.T) {
@@ -205,53 +238,47 @@ func TestMutexReservedWakesTheStarvingAndNotTheFirst(t *testing.T) {
 
 func TestMutexForgetsTheStarvingThatGaveUp(t *testing.T) {
 	t.Parallel()
-	m := new(futex.Mutex)
-	c := newCrew(t)
-	m.Lock()
-	given := make(chan bool)
-	c.start(func() { given <- m.LockFor(time.Second) })
-	starve(t, m)
-	if <-given {
-		t.Fatal("took a held lock")
-	}
-	if s := atomic.LoadUint32(word(m, 0)); s >= 4 {
-		t.Errorf("state %#x still reserves", s)
-	}
-	m.Unlock()
-	if !m.TryLock() {
-		t.Error("the lock stays reserved for one who has left")
-	}
+	withStarver(t, func(m *futex.Mutex, c *crew, given chan bool) bool {
+		if <-given {
+			t.Fatal("took a held lock")
+		}
+		if s := atomic.LoadUint32(word(m, 0)); s >= 4 {
+			t.Errorf("state %#x still reserves", s)
+		}
+		m.Unlock()
+		if !m.TryLock() {
+			t.Error("the lock stays reserved for one who has left")
+		}
+		return true
+	})
 }
 
 // The lock is free but reserved when the last of the starving gives up: those
 // who sleep normally must hear of it.
 func TestMutexWithdrawnReservationWakesTheOthers(t *testing.T) {
 	t.Parallel()
-	m := new(futex.Mutex)
-	state := word(m, 0)
-	c := newCrew(t)
-	m.Lock()
-	given := make(chan bool, 1)
-	c.start(func() { given <- m.LockFor(time.Second) })
-	starve(t, m)
-	c.start(func() { enter(m) })
-	asleep(t, state, 2)
-	// What Unlock does, without its wake: the starving waiter has missed it if
-	// its time is up in that moment.
-	for {
-		s := atomic.LoadUint32(state)
-		if s < 4 {
-			m.Unlock()
-			t.Skip("the machine is too slow: the waiter's time was up before the test was ready")
+	withStarver(t, func(m *futex.Mutex, c *crew, given chan bool) bool {
+		state := word(m, 0)
+		c.start(func() { enter(m) })
+		eventually(t, "two sleepers", func() bool { return sleepers(state) == 2 || len(given) > 0 })
+		// What Unlock does, without its wake: the starving waiter has missed it if
+		// its time is up in that moment.
+		for {
+			s := atomic.LoadUint32(state)
+			if s < 4 {
+				m.Unlock()
+				return false
+			}
+			if atomic.CompareAndSwapUint32(state, s, s&^1) {
+				break
+			}
 		}
-		if atomic.CompareAndSwapUint32(state, s, s&^1) {
-			break
+		if <-given {
+			t.Fatal("woken by nobody, the waiter took the lock")
 		}
-	}
-	if <-given {
-		t.Fatal("woken by nobody, the waiter took the lock")
-	}
-	within(t, "the normal sleeper", c.wg.Wait)
+		within(t, "the normal sleeper", c.wg.Wait)
+		return true
+	})
 }
 
 // hog takes the lock again as soon as it has given it up; whoever else wants
@@ -277,9 +304,10 @@ func hog(w *world) {
 
 func TestMutexHogDoesNotStarveTheOther(t *testing.T) {
 	play(t, 2, 200, nil, hog, func(t *testing.T, w *world) {
-		// A waiter is passed over 4 times after its first wake, and each
-		// wake-up can take some turns of the hog to arrive.
-		if limit := 40 * w.rounds; w.plain > limit {
+		// A waiter is passed over 4 times after its first wake, and each wake-up
+		// can take many turns of the hog to arrive where the CPUs have other work:
+		// some hundred were seen. The limit is a second of turns for each Lock.
+		if limit := 10_000 * w.rounds; w.plain > limit {
 			t.Errorf("the hog had %d turns to the other's %d", w.plain, w.rounds)
 		}
 		if w.plain2 != w.rounds {

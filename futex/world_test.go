@@ -84,7 +84,7 @@ func startGoroutine(w *world, _ int, body func(*world)) (join func()) {
 }
 
 // hang is how long a test waits for something before it calls it lost.
-const hang = 30 * time.Second
+const hang = 2 * time.Minute
 
 // play runs body n times at once on a fresh world for every starter, and
 // checks. Every body must have ended in time: what hangs has lost a wake-up.

@@ -140,19 +140,22 @@ func TestStackIsAsLargeAsAsked(t *testing.T) {
 	}
 }
 
+// goBelow writes straight down from its frame, without a call that would check
+// the bound.
+func goBelow(got *uintptr) {
+	p := uintptr(unsafe.Pointer(&got))
+	for {
+		p -= 64
+		*(*byte)(*(*unsafe.Pointer)(unsafe.Pointer(&p))) = 1
+	}
+}
+
 // TestStackEndsInItsGuard overruns the stack, where the overrun must be a
 // fault at the guard and not reach the mapping below.
 func TestStackEndsInItsGuard(t *testing.T) {
 	begin(t)
 	lwptest.NotEmulated(t, "MADV_GUARD_INSTALL, and answers as if it had")
-	th := startAttr(t, func(got *uintptr) {
-		// Straight down from here, without a call that would check the bound.
-		p := uintptr(unsafe.Pointer(&got))
-		for {
-			p -= 64
-			*(*byte)(*(*unsafe.Pointer)(unsafe.Pointer(&p))) = 1
-		}
-	}, new(uintptr), lwp.Attr{StackSize: 64 << 10, GuardSize: 1 << 20})
+	th := startAttr(t, goBelow, new(uintptr), lwp.Attr{StackSize: 64 << 10, GuardSize: 1 << 20})
 	var f *lwp.Fault
 	if err := th.Join(); !errors.As(err, &f) || f.Reason != lwp.StackOverflow {
 		t.Errorf("went through the guard: %v", err)

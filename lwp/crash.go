@@ -34,8 +34,8 @@ func startCrashReporter() {
 		}
 		f := *(*Fault)(pointer(crashes.fault))
 		f.classify()
-		fmt.Fprintf(os.Stderr, "%v\n\nsignal %d (%v) code %d address %#x pc %#x sp %#x\n\n%s", &f,
-			int(f.Signal), f.Signal, f.Code, f.Addr, f.PC, f.SP, f.Stack())
+		fmt.Fprintf(os.Stderr, "%v\n\nsignal %d (%v) code %d address %#x pc %#x sp %#x\n%s\n%s", &f,
+			int(f.Signal), f.Signal, f.Code, f.Addr, f.PC, f.SP, f.Registers(), f.Stack())
 		f.die()
 	}()
 }

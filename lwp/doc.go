@@ -68,6 +68,9 @@
 //     library code had taken. A file of package os that a thread tried to
 //     write cannot be written after that, nor its descriptor be closed; what a
 //     library sets up at first use, under a sync.Once, is waited for for ever.
+//   - A stack that runs out within Start or Join takes with it what the call
+//     had in hand: a handle's record, which is 128 bytes, and a stack that Start
+//     had for the new thread.
 //   - A lock of package sync that a thread had to wait for has counted the
 //     waiter, who will never come. Do not use it again.
 //   - A map whose growth or assignment faulted is marked as being written: the

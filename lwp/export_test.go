@@ -1,10 +1,20 @@
 package lwp
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"lwprt/asm"
+)
 
 // What tests of the outside may know of the inside.
 
 const RecordSize = unsafe.Sizeof(record{})
+
+// SetForeignRuntime has the check of the runtime, if it has not been made yet, find that
+// the runtime is not as it should be.
+func SetForeignRuntime(why string) {
+	checkRuntime = func() (asm.Layout, string) { return asm.Layout{}, why }
+}
 
 // Forge returns a handle that nobody gave out.
 func Forge(index int, generation uint64) Thread {

@@ -193,6 +193,7 @@ func (f *Fault) note(c *control, sig int, info *asm.SigInfo, ctx *asm.SigContext
 		Signal: syscall.Signal(sig), Code: int(info.Code), PC: ctx.PC(), SP: ctx.SP(),
 		StackSize: int(hi - lo), TID: int(atomic.LoadUint32(&recordAt(c.index).exit)),
 	}
+	f.regs = *ctx.Registers()
 	if sig != int(unix.SIGSYS) {
 		f.Addr = info.Addr
 	}

@@ -94,3 +94,31 @@ func TestOverflowWithinStartHoldsUpNobody(t *testing.T) {
 	}
 	alive(t)
 }
+
+// A stack that is exhausted while Start takes back the memory of detached
+// threads loses none of those that it had in hand.
+func TestOverflowWithinStartLosesNoDetachedThread(t *testing.T) {
+	lwptest.SkipRace(t)
+	var left []lwp.Thread
+	overflows := 0
+	for i := range lwptest.Count(20_000, 4_000) {
+		for range 2 { // for Start to find
+			left = append(left, startAttr(t, func(*edge) {}, new(edge), lwp.Attr{Detached: true, StackSize: lwp.MinStackSize}))
+		}
+		e := &edge{i * 7 % 20, i * 3 % 20, i % 50}
+		th := startAttr(t, func(e *edge) { large(e, e.large) }, e, lwp.Attr{StackSize: lwp.MinStackSize})
+		if f, ok := th.Join().(*lwp.Fault); ok && strings.Contains(f.Stack(), "lwprt/lwp.start") {
+			overflows++
+		}
+	}
+	if overflows == 0 {
+		t.Error("no overflow in Start")
+	}
+	lwptest.Eventually(t, "detached threads to be taken back", func() bool {
+		lwp.Trim()
+		for len(left) > 0 && left[0].TID() == 0 {
+			left = left[1:]
+		}
+		return len(left) == 0
+	})
+}

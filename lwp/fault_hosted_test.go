@@ -115,7 +115,8 @@ func TestHostedPanicsAreAsBefore(t *testing.T) {
 					if threads {
 						population(t)
 					}
-					go c.do() // not under the test's own recover
+					// Not under the test's own recover, and when this goroutine sleeps.
+					time.AfterFunc(20*time.Millisecond, c.do)
 					time.Sleep(time.Minute)
 					return
 				}
@@ -145,12 +146,18 @@ var faultSignals = []syscall.Signal{
 	unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGTRAP, unix.SIGSYS,
 }
 
-// ways to send a signal to the process, or to one of its threads.
+// ways to send a signal to the process, or to one of its threads. None has
+// another goroutine that runs when the signal comes: the runtime's trace of all
+// goroutines, which a fatal signal prints, does not wait for long for those
+// that run, and can crash where the stack changes that it walks.
 var ways = map[string]func(t *testing.T, threads []lwp.Thread, sig syscall.Signal){
 	"from outside": func(t *testing.T, _ []lwp.Thread, sig syscall.Signal) {
 		name := strings.TrimPrefix(unix.SignalName(sig), "SIG")
-		if out, err := exec.Command("sh", "-c", fmt.Sprintf("kill -%s %d", name, os.Getpid())).CombinedOutput(); err != nil {
+		if out, err := exec.Command("sh", "-c", fmt.Sprintf("kill -0 %d", os.Getpid())).CombinedOutput(); err != nil {
 			t.Skipf("kill: %v %s", err, out)
+		}
+		if err := exec.Command("sh", "-c", fmt.Sprintf("sleep 0.05; kill -%s %d", name, os.Getpid())).Start(); err != nil {
+			t.Fatal(err)
 		}
 	},
 	"from inside": func(t *testing.T, _ []lwp.Thread, sig syscall.Signal) {
@@ -172,7 +179,10 @@ var ways = map[string]func(t *testing.T, threads []lwp.Thread, sig syscall.Signa
 			unix.Kill(os.Getpid(), sig)
 			return
 		}
-		lwptest.OnThread(t, func(sig *syscall.Signal) { sendSelf(int32(*sig), 0, 1) }, &sig)
+		_, err := lwp.StartAttr(func(sig *syscall.Signal) { sendSelf(int32(*sig), 0, 1) }, &sig, lwp.Attr{Detached: true})
+		if err != nil {
+			t.Fatal(err)
+		}
 	},
 }
 
@@ -200,6 +210,7 @@ func TestHostedSentSignalsEndTheProgram(t *testing.T) {
 							if with {
 								threads = population(t)
 							}
+							time.Sleep(20 * time.Millisecond) // goroutines that have done their work end
 							send(t, threads, sig)
 							time.Sleep(time.Minute)
 							return
@@ -248,7 +259,7 @@ func TestHostedNotifyGetsSentSignals(t *testing.T) {
 						if got != sig {
 							t.Fatalf("%v came, %v was sent", got, sig)
 						}
-					case <-time.After(10 * time.Second):
+					case <-time.After(time.Minute):
 						t.Fatalf("%v did not come", sig)
 					}
 				}

@@ -6,9 +6,11 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"lwprt/asm"
 	"lwprt/futex"
 	"lwprt/lwp"
 	"lwprt/lwp/lwptest"
@@ -243,6 +245,7 @@ func TestFaultInMidWriteSpoilsAMap(t *testing.T) {
 				(*m)[i] = i
 			}
 		}, &m, lwp.Attr{})
+		time.Sleep(20 * time.Millisecond) // the trace of a fatal error wants other goroutines at rest
 		m[1] = 1
 		return
 	}
@@ -261,7 +264,7 @@ func TestFaultDiesWithTheSignalWhenItIsToCrash(t *testing.T) {
 		signal syscall.Signal
 		says   []string
 	}{
-		"nil":        {deaths[0], crash, unix.SIGSEGV, []string{"(crasher): nil dereference", "fault_storm_test.go:", "address 0x"}},
+		"nil":        {deaths[0], crash, unix.SIGSEGV, []string{"(crasher): nil dereference", "fault_storm_test.go:", "address 0x", asm.RegisterNames[0] + " "}},
 		"abort":      {deaths[6], crash, unix.SIGABRT, []string{"(crasher): abort: storm", "fault_storm_test.go:"}},
 		"allocation": {deaths[3], crash, unix.SIGSEGV, []string{"heap allocation", "runtime.mallocgc", "fault_storm_test.go:"}},
 		"hook that faults": {deaths[3], lwp.Attr{FaultPolicy: lwp.CrashOnFault, OnFault: func(*lwp.Fault) { boom(nil) }},
@@ -316,9 +319,17 @@ func TestDetachedFaultIsReportedOnce(t *testing.T) {
 	}{
 		"plain":       {lwp.Attr{Detached: true, Name: "loner"}, 1},
 		"with a hook": {lwp.Attr{Detached: true, Name: "loner", OnFault: tell}, 0},
+		"pooled":      {lwp.Attr{Detached: true}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if lwptest.InChild() {
+				if name == "pooled" {
+					pool, err := lwp.NewPool(lwp.PoolConfig{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					c.attr.Pool = pool
+				}
 				th, err := lwp.StartAttr(deaths[1], &storm{}, c.attr)
 				if err != nil {
 					t.Fatal(err)
@@ -337,11 +348,39 @@ func TestDetachedFaultIsReportedOnce(t *testing.T) {
 			if !state.Success() {
 				t.Fatalf("ended with %v\n%s", state, out)
 			}
-			if n := strings.Count(out, "(loner): integer division by zero in"); n != c.want {
+			if n := strings.Count(out, ": integer division by zero in"); n != c.want {
 				t.Errorf("reported %d times, want %d\n%s", n, c.want, out)
 			}
 		})
 	}
+}
+
+// Detached runs that die leave nothing behind.
+func TestDetachedFaultsOfPooledRuns(t *testing.T) {
+	lwptest.SkipRace(t)
+	if lwptest.MustPass(t, nil) { // which keeps the reports to itself
+		return
+	}
+	alive(t)
+	leaks(t)
+	pool, err := lwp.NewPool(lwp.PoolConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range lwptest.Count(40_000, 20_000) { // more bytes of Faults than the leak check lets pass
+		if _, err := lwp.StartAttr(deaths[1], &quiet, lwp.Attr{Detached: true, Pool: pool}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lwptest.Within(t, "Close of the pool", func() {
+		if err := pool.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	lwptest.Eventually(t, "records to be free again", func() bool {
+		lwp.Trim()
+		return lwp.Records() == 0
+	})
 }
 
 // Detached threads that die on the smallest stacks are collected by others
@@ -365,6 +404,14 @@ func TestDetachedFaultsReapedByThreads(t *testing.T) {
 			if _, err := lwp.StartAttr(deaths[2], s, lwp.Attr{Detached: true, StackSize: lwp.MinStackSize}); err != nil {
 				s.wrong.Add(1)
 			}
+		}
+		// Start takes back what has ended, and others like it when they have.
+		for range 1000 {
+			if lwp.Records() < s.n/2 {
+				break
+			}
+			lwp.Sleep(time.Millisecond)
+			lwp.Trim()
 		}
 	}, s)
 	lwptest.Eventually(t, "the threads to end", func() bool {

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"lwprt/asm"
 	"lwprt/lwp"
 	"lwprt/lwp/lwptest"
 )
@@ -21,6 +23,10 @@ var machine = map[string]map[string][]byte{
 	"undefined": {
 		"amd64": {0x0f, 0x0b},             // UD2
 		"arm64": {0x00, 0x00, 0x00, 0x00}, // UDF
+	},
+	"known registers": { // the first register in asm.RegisterNames becomes 0x1234, then as undefined
+		"amd64": {0x49, 0xc7, 0xc0, 0x34, 0x12, 0x00, 0x00, 0x0f, 0x0b}, // MOVQ $0x1234, R8; UD2
+		"arm64": {0x80, 0x46, 0x82, 0xd2, 0x00, 0x00, 0x00, 0x00},       // MOVD $0x1234, R0; UDF
 	},
 	"breakpoint": {
 		"amd64": {0xcc},                   // INT3
@@ -88,6 +94,30 @@ func TestFaultOfAnInstruction(t *testing.T) {
 			}
 			alive(t)
 		})
+	}
+}
+
+func TestFaultHasTheRegisters(t *testing.T) {
+	lwptest.SkipRace(t)
+	f := fault(t, func(c *coded) { c.fn() }, code(t, "known registers"), lwp.Attr{})
+	got := map[string]uintptr{}
+	words := strings.Fields(f.Registers())
+	for i := 0; i+1 < len(words); i += 2 {
+		v, err := strconv.ParseUint(words[i+1], 0, 64)
+		if err != nil {
+			t.Error(err)
+		}
+		got[words[i]] = uintptr(v)
+	}
+	pc, sp := "rip", "rsp"
+	if runtime.GOARCH == "arm64" {
+		pc, sp = "pc", "sp"
+	}
+	if len(got) != len(asm.RegisterNames) || got[asm.RegisterNames[0]] != 0x1234 || got[pc] != f.PC || got[sp] != f.SP {
+		t.Errorf("PC %#x, SP %#x, registers\n%s", f.PC, f.SP, f.Registers())
+	}
+	if f := fault(t, func(*coded) { lwp.Abort("no signal") }, nil, lwp.Attr{}); f.Registers() != "" {
+		t.Errorf("Abort has registers\n%s", f.Registers())
 	}
 }
 

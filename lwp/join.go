@@ -65,8 +65,10 @@ func (t Thread) join(d futex.Deadline) error {
 // much on an idle CPU but gives up the whole slice, 2 ms a Join with one other
 // process there; and a timed wait, as to arm a timer costs more than it saves.
 func (r *record) makeWay() {
-	if r.word.Load()>>indexBits%256 == 0 && atomic.LoadUint32(&r.exit) != 0 && asm.Current() == nil {
-		runtime.Gosched()
+	if r.word.Load()>>indexBits%256 == 0 && atomic.LoadUint32(&r.exit) != 0 {
+		if asm.Current() == nil { // alone: package freestanding sees it without optimization too
+			runtime.Gosched()
+		}
 	}
 }
 
@@ -252,9 +254,14 @@ func bury(i uint32) {
 	}
 }
 
-// reap collects those of dead that are gone.
+// reapRoom is more stack than reap needs, in a program without optimization too.
+const reapRoom = 2560
+
+// reap collects those of dead that are gone. A thread whose stack could run out
+// meanwhile leaves them to others: it would take those with it that it had in
+// hand.
 func reap() {
-	if dead.Load() == 0 {
+	if dead.Load() == 0 || !hasStack(reapRoom) {
 		return
 	}
 	for i := dead.Swap(0); i != 0; {

@@ -37,6 +37,19 @@ func spareThreads() {
 	close(release)
 }
 
+// spareHeap has the Go runtime map what the test may need later, the structures
+// that describe small objects included: a process at its limit whose Go heap
+// wants more is at its end. Where in its first arena the heap begins differs
+// from run to run, and it can be near the end.
+func spareHeap() {
+	keep := make([][]byte, 0, 32<<10)
+	for i := range cap(keep) {
+		keep = append(keep, make([]byte, 8<<(i%9)))
+	}
+	runtime.KeepAlive(keep)
+	runtime.GC()
+}
+
 // fillUp starts threads until one is refused, and returns them with the refusal.
 func fillUp(t *testing.T, all *crew, attr lwp.Attr, most int) ([]lwp.Thread, error) {
 	t.Helper()
@@ -238,6 +251,7 @@ func TestNoMoreAddressSpace(t *testing.T) {
 	}
 	debug.SetGCPercent(-1)
 	spareThreads()
+	spareHeap()
 	begin(t)
 	statm := strings.Fields(readTrim(t, "/proc/self/statm"))
 	pages, err := strconv.Atoi(statm[0])

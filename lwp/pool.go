@@ -228,7 +228,11 @@ func (t Thread) ended(r *record) {
 	// its reference before it looks at the word: one of the two sees the other.
 	atomic.StoreUint32(&r.exit, 0)
 	r.passOn(1)
-	if old&detached != 0 {
+	switch {
+	case old&detached == 0:
+	case r.fault != 0:
+		bury(t.index()) // the reaper reports it
+	default:
 		r.state.Or(collected)
 		r.drop(t.index(), 1)
 	}

@@ -116,6 +116,7 @@ type Fault struct {
 	nmsg        int
 	msg         [120]byte
 	link, outer uintptr // SigContext.Links
+	regs        [len(asm.RegisterNames)]uintptr
 	n           int
 	pcs         [64]uintptr // return addresses by frame pointers, innermost first
 }
@@ -365,6 +366,25 @@ func (f *Fault) callers() []uintptr {
 		pcs = append(pcs, f.link) // a call of a wild address
 	}
 	return append(pcs, f.pcs[:f.n]...)
+}
+
+// Registers returns the general registers at the fault as text, four a line;
+// nothing for Explicit.
+//
+// Context: goroutine.
+func (f *Fault) Registers() string {
+	if f.Reason == Explicit {
+		return ""
+	}
+	var b strings.Builder
+	for i, name := range asm.RegisterNames {
+		end := byte(' ')
+		if i%4 == 3 || i == len(f.regs)-1 {
+			end = '\n'
+		}
+		fmt.Fprintf(&b, "%-6s 0x%016x%c", name, f.regs[i], end)
+	}
+	return b.String()
 }
 
 // Frames returns the symbolized stack at the fault, innermost first.

@@ -173,6 +173,7 @@ func (r *record) stale(w uint64, t Thread) error {
 
 // drop gives n references back.
 func (r *record) drop(i uint32, n uint64) {
+	asm.Headroom() // for freed: a record without references must get to its list
 	for {
 		w := r.word.Load()
 		next := w - n
@@ -195,7 +196,6 @@ func (r *record) freed(i uint32) {
 		unroot(i)
 		r.flags &^= rooted
 	}
-	asm.Headroom()
 	table.mu.Lock()
 	if r.flags&rooted != 0 {
 		r.next, table.dirty = table.dirty, i
@@ -214,7 +214,8 @@ func AppendThreads(dst []Thread) []Thread {
 	for i := uint32(1); i <= table.count.Load(); i++ {
 		r := recordAt(i)
 		w := r.word.Load()
-		if w&indexMask != 0 && r.flags&pooled == 0 && atomic.LoadUint32(&r.exit) != 0 {
+		// In this order: the flags are written before the exit word.
+		if w&indexMask != 0 && atomic.LoadUint32(&r.exit) != 0 && r.flags&pooled == 0 {
 			dst = append(dst, Thread{w&^indexMask | uint64(i)})
 		}
 	}

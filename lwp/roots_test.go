@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 	"weak"
 
 	"lwprt/lwp"
@@ -70,12 +71,13 @@ func trash() {
 	runtime.GC()
 }
 
-// released checks that a few collections free what ps point to: the first has
-// tidy run, a later one finds what tidy has let go.
+// released checks that collections free what ps point to: the first has tidy
+// run, on a goroutine of the runtime's, and one after that finds what tidy has
+// let go.
 func released(t *testing.T, what string, ps ...weak.Pointer[cargo]) {
 	t.Helper()
-	const collections = 10
-	for range collections {
+	collections := 0
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); collections++ {
 		runtime.GC()
 		left := 0
 		for _, p := range ps {
@@ -86,7 +88,7 @@ func released(t *testing.T, what string, ps ...weak.Pointer[cargo]) {
 		if left == 0 {
 			return
 		}
-		runtime.Gosched()
+		time.Sleep(time.Duration(collections) * 100 * time.Microsecond)
 	}
 	t.Errorf("%s: still reachable after %d collections", what, collections)
 }

@@ -1,6 +1,7 @@
 package lwp_test
 
 import (
+	"errors"
 	"os"
 	"runtime"
 	"strconv"
@@ -31,10 +32,32 @@ func TestStartRefusedUnderRace(t *testing.T) {
 	want(t, "NewPool", err, lwp.ErrRace)
 }
 
+// TestUnsupportedRuntimeIsNamed uses the package for the first time in a program
+// whose runtime is not as it assumes.
 func TestUnsupportedRuntimeIsNamed(t *testing.T) {
-	e := &lwp.UnsupportedError{Release: runtime.Version(), Why: "g has moved"}
-	if s := e.Error(); !strings.Contains(s, runtime.Version()) || !strings.Contains(s, "g has moved") {
-		t.Error(s)
+	if raceEnabled {
+		t.Skip(lwp.ErrRace)
+	}
+	if lwptest.MustPass(t, nil) {
+		return
+	}
+	lwp.SetForeignRuntime("g has moved")
+	for range 3 {
+		th, err := lwp.Start(come, new(stage))
+		_, err2 := lwp.NewPool(lwp.PoolConfig{})
+		for _, err := range []error{err, err2} {
+			var e *lwp.UnsupportedError
+			if !errors.As(err, &e) || e.Release != runtime.Version() || e.Why != "g has moved" ||
+				!strings.Contains(err.Error(), runtime.Version()) || !strings.Contains(err.Error(), "g has moved") {
+				t.Errorf("%v", err)
+			}
+		}
+		if th != (lwp.Thread{}) {
+			t.Error("a handle comes with the error")
+		}
+	}
+	if n := len(lwp.Threads()); n != 0 {
+		t.Errorf("%d threads", n)
 	}
 }
 

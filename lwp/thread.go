@@ -129,6 +129,12 @@ func (t Thread) create(r *record, a *Attr) error {
 	if err != nil {
 		// The thread exits at once, and is not the reaper's even if detached.
 		r.wait(futex.Deadline{})
+		r.passOn(2) // the base reference and this call's
+		if r.state.Or(collected)&collected != 0 {
+			// Somebody had the handle from Threads and has joined. That has taken
+			// the base reference; what the caller gives back is this call's.
+			return err
+		}
 		c.recycle()
 	}
 	r.drop(t.index(), 1)
@@ -182,13 +188,17 @@ func (r *record) call() {
 // A destructor or hook that calls Exit starts again with what is left.
 func (c *control) finish() {
 	c.unwind()
-	if c.self.index() != c.index {
+	run := c.self.index() != c.index
+	if run {
+		reap() // not after endRun: if that leaves a report, a goroutine makes a better one
 		c.endRun()
 	}
 	r := recordAt(c.index)
 	r.tid = atomic.LoadUint32(&r.exit)
 	if old := r.state.Or(ending); old&detached != 0 {
-		reap()
+		if !run {
+			reap()
+		}
 		bury(c.index)
 	}
 }
@@ -262,6 +272,14 @@ func (c *control) runHooks() {
 		fn := *(*func(unsafe.Pointer))(unsafe.Pointer(&h.fn))
 		fn(pointer(h.arg))
 	}
+}
+
+// hasStack says whether the calling thread has n bytes of stack left; a
+// goroutine has.
+func hasStack(n uintptr) bool {
+	var here byte
+	c := current()
+	return c == nil || uintptr(unsafe.Pointer(&here)) > c.G.StackGuard0+n
 }
 
 // current returns the calling thread's block, or nil on a goroutine.
@@ -356,13 +374,15 @@ func (e *UnsupportedError) Error() string {
 // layout is what the check of the runtime has found.
 var layout asm.Layout
 
+var checkRuntime = asm.CheckRuntime // tests have others
+
 // ready checks, once, on a goroutine, that threads can be made in this program.
 var ready = sync.OnceValue(func() error {
 	if instrumented {
 		return ErrRace
 	}
 	var why string
-	if layout, why = asm.CheckRuntime(); why != "" {
+	if layout, why = checkRuntime(); why != "" {
 		return &UnsupportedError{runtime.Version(), why}
 	}
 	if errno := asm.InstallFaultEntry(); errno != 0 {

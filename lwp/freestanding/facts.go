@@ -200,9 +200,13 @@ func inG(n int64) value {
 	return value{kind: isKnown}
 }
 
-// load reads static data that does not change.
+// load reads static data that does not change: what the linker has put where
+// nothing writes, and the func values by which package asm calls its assembly.
 func load(addr int64) value {
 	if w, constant, ok := word(uintptr(addr)); ok && constant {
+		return value{isKnown, int64(w)}
+	}
+	if w, ok := variable(uintptr(addr)); ok && isAssembly(w) {
 		return value{isKnown, int64(w)}
 	}
 	return value{isLoad, 0}

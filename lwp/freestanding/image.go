@@ -70,9 +70,10 @@ func at(addr uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(
 type region struct {
 	lo, hi uintptr
 	write  bool
+	zeroed bool // variables that begin as zero
 }
 
-// regions are the mappings of the executable, in rising order.
+// regions are the mappings of the executable, in rising order, with its variables.
 var regions = sync.OnceValue(func() []region {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
@@ -87,14 +88,17 @@ var regions = sync.OnceValue(func() []region {
 	for s := bufio.NewScanner(f); s.Scan(); {
 		// 00400000-00401000 r-xp 00000000 08:01 1234    /path
 		fs := strings.Fields(s.Text())
-		if len(fs) < 6 || fs[5] != exe || fs[1][0] != 'r' {
+		if len(fs) < 5 || fs[1][0] != 'r' {
 			continue
 		}
 		a, b, _ := strings.Cut(fs[0], "-")
 		lo, err1 := strconv.ParseUint(a, 16, 64)
 		hi, err2 := strconv.ParseUint(b, 16, 64)
-		if err1 == nil && err2 == nil {
-			rs = append(rs, region{uintptr(lo), uintptr(hi), fs[1][1] == 'w'})
+		named := len(fs) > 5 && fs[5] == exe
+		// Behind the last of those, and without a file.
+		zeroed := len(fs) == 5 && len(rs) > 0 && rs[len(rs)-1].hi == uintptr(lo)
+		if err1 == nil && err2 == nil && (named || zeroed) {
+			rs = append(rs, region{uintptr(lo), uintptr(hi), fs[1][1] == 'w', zeroed})
 		}
 	}
 	return rs
@@ -103,22 +107,50 @@ var regions = sync.OnceValue(func() []region {
 // word reads a word of the executable's static data. constant says that
 // nothing writes there.
 func word(addr uintptr) (w uintptr, constant, ok bool) {
-	for _, r := range regions() {
-		if r.lo <= addr && addr+8 <= r.hi && addr%8 == 0 {
-			return *(*uintptr)(at(addr)), !r.write, true
-		}
+	if r := regionOf(addr, 8); r != nil && !r.zeroed && addr%8 == 0 {
+		return *(*uintptr)(at(addr)), !r.write, true
 	}
 	return 0, false, false
 }
 
-// isStatic tells addresses in the executable: of code, or of its data.
-func isStatic(addr uintptr) bool {
-	for _, r := range regions() {
-		if r.lo <= addr && addr < r.hi {
-			return true
+// variable reads a word of a package variable.
+func variable(addr uintptr) (w uintptr, ok bool) {
+	if r := regionOf(addr, 8); r != nil && r.write && addr%8 == 0 {
+		return *(*uintptr)(at(addr)), true
+	}
+	return 0, false
+}
+
+// regionOf returns the mapping of the executable with the n bytes at addr, or nil.
+func regionOf(addr, n uintptr) *region {
+	rs := regions()
+	for i := range rs {
+		if rs[i].lo <= addr && addr+n <= rs[i].hi {
+			return &rs[i]
 		}
 	}
-	return false
+	return nil
+}
+
+// isStatic tells addresses in the executable: of code, or of its data.
+func isStatic(addr uintptr) bool {
+	r := regionOf(addr, 1)
+	return r != nil && !r.zeroed
+}
+
+// isAssembly tells func values of package asm's assembly. They lie in variables,
+// since there is no other way to make them, but these are set once, at init.
+func isAssembly(addr uintptr) bool {
+	pc, constant, ok := word(addr)
+	if !ok || !constant {
+		return false
+	}
+	f := runtime.FuncForPC(pc)
+	if f == nil || f.Entry() != pc {
+		return false
+	}
+	name, ok := strings.CutPrefix(f.Name(), "lwprt/asm.")
+	return ok && name[0] >= 'a' && name[0] <= 'z'
 }
 
 // funcValue returns the entry of the function that addr, a constant in the

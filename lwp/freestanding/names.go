@@ -259,7 +259,9 @@ func isBarrier(name string) bool {
 }
 
 // isThreadTest tells functions that return a pointer that is nil on goroutines.
-func isThreadTest(name string) bool { return name == "lwprt/asm.Current" }
+func isThreadTest(name string) bool {
+	return name == "lwprt/asm.current" || name == "lwprt/asm.Current"
+}
 
 // reasonOf names the reason for a chain of runtime functions.
 func reasonOf(path []string) Reason {

@@ -33,7 +33,7 @@ func Child(t testing.TB, setup func(*exec.Cmd)) (output string, state *os.Proces
 	for i, p := range parts {
 		parts[i] = "^" + p + "$"
 	}
-	args := []string{"-test.run=" + strings.Join(parts, "/"), "-test.count=1", "-test.v", "-test.timeout=2m"}
+	args := []string{"-test.run=" + strings.Join(parts, "/"), "-test.count=1", "-test.v", "-test.timeout=4m"}
 	if testing.Short() {
 		args = append(args, "-test.short")
 	}
@@ -91,7 +91,7 @@ func Exec(t testing.TB, setup func(*exec.Cmd), name string, args ...string) (out
 var emulators = map[string]string{"amd64": "qemu-x86_64", "arm64": "qemu-aarch64"}
 
 func run(setup func(*exec.Cmd), name string, args []string) (string, *os.ProcessState, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, name, args...)
 	c.Env = os.Environ()

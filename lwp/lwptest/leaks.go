@@ -63,7 +63,7 @@ func Leaks(t testing.TB) {
 		}
 		t.Helper()
 		var now usage
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 			if now = measure(); before.covers(now) {
 				return
 			}

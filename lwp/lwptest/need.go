@@ -103,7 +103,7 @@ func Count(full, short int) int {
 
 // patience is far longer than anything that is waited for can take: the end of
 // it is a hang.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // Eventually fails the test if f does not come to hold.
 func Eventually(t testing.TB, what string, f func() bool) {
