@@ -153,6 +153,7 @@ func cached(size, guard uintptr) *control {
 func (c *control) recycle() {
 	c.dying, c.nhooks, c.count = false, 0, 0
 	tls.Reset(&c.TCB)
+	c.TID, c.Robust = 0, asm.RobustList{}
 	c.dropJoined()
 	asm.Headroom()
 	cache.mu.Lock()
