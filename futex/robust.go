@@ -74,7 +74,7 @@ const (
 //
 // Context: thread or goroutine. A goroutine holds no P while it sleeps, and is
 // locked to its thread until Unlock; if it ends before, so does its thread, and
-// the lock's owner has died.
+// the lock's owner has died. (The process's first thread the runtime keeps.)
 // Errors: ErrOwnerDied, with the lock taken. Without it: ErrNotRecoverable;
 // ErrDeadlock if the caller holds the lock; ErrForeignList if the task has
 // another robust list, as the threads of a C library have, on which the
@@ -100,8 +100,8 @@ func (m *RobustMutex) LockFor(d time.Duration) error { return m.lock(After(d), f
 func (m *RobustMutex) LockUntil(d Deadline) error { return m.lock(d, false) }
 
 func (m *RobustMutex) lock(d Deadline, try bool) error {
-	tid := claim()
 	m.mustNotMove()
+	tid := claim()
 	list, err := robustList(tid)
 	if err != nil {
 		unclaim()

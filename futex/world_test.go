@@ -19,6 +19,9 @@ import (
 var gcLoop = flag.Bool("gcloop", false, "run the collector all the time")
 
 func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVar); role != "" {
+		os.Exit(playRole(role))
+	}
 	flag.Parse()
 	if *gcLoop {
 		go func() {
@@ -43,6 +46,8 @@ type world struct {
 	bar        futex.Barrier
 	wg         futex.WaitGroup
 	once       futex.Once
+	robust     futex.RobustMutex
+	prio       futex.PIMutex
 
 	n      int    // who run the body
 	rounds int    // how often each does it
