@@ -111,15 +111,21 @@ func (c *PICond) release(others int) error {
 		return nil
 	}
 	seq := atomic.AddUint32(&c.seq, 1)
-	m := uintptr(unsafe.Pointer(c)) + atomic.LoadUintptr(&c.mutex)
+	m := (*PIMutex)(pointer(uintptr(unsafe.Pointer(c)) + atomic.LoadUintptr(&c.mutex)))
+	lock := uintptr(unsafe.Pointer(&m.state))
 	for {
-		switch _, errno := c.share.scope().requeue(opCmpRequeuePI, &c.seq, seq, m, 1, others); errno {
+		switch _, errno := c.share.scope().requeue(opCmpRequeuePI, &c.seq, seq, lock, 1, others); errno {
 		case 0:
 			return nil
 		case syscall.EAGAIN:
 			seq = atomic.LoadUint32(&c.seq)
 		case syscall.ESRCH:
 			return ErrOwnerDied
+		case syscall.EINVAL:
+			if m.ownerGone() {
+				return ErrOwnerDied // and its heir has not run yet
+			}
+			return fail(fnRequeue, errno)
 		default:
 			return fail(fnRequeue, errno)
 		}

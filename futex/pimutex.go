@@ -93,7 +93,7 @@ func (m *PIMutex) lock(d Deadline) error {
 
 // acquire is lock by way of the kernel.
 func (m *PIMutex) acquire(tid uint32, d Deadline) error {
-	for {
+	for tries := 0; ; tries++ {
 		switch errno := m.share.scope().lockPI(&m.state, d); errno {
 		case 0:
 			return m.taken()
@@ -102,13 +102,36 @@ func (m *PIMutex) acquire(tid uint32, d Deadline) error {
 		case syscall.EDEADLK:
 			return ErrDeadlock
 		case syscall.ESRCH:
+			// The owner has given up its locks, but can be still about to go.
 			if m.inherit(tid) {
 				return ErrOwnerDied
+			}
+		case syscall.EINVAL:
+			// So the kernel answers from an owner's end until the waiter that has
+			// the lock then has run and written its TID: the word does not agree
+			// with what the kernel knows. If it never does, it is not our word.
+			if tries == maxDoze {
+				return fail(fnLock, errno)
 			}
 		default:
 			return fail(fnLock, errno)
 		}
+		// Whoever is waited for now does not inherit, and may need this CPU.
+		if d.Passed() {
+			return ErrTimeout
+		}
+		doze()
 	}
+}
+
+// maxDoze is how often to doze for a task that is in the middle of something: a
+// second or more.
+const maxDoze = 1 << 14
+
+// doze sleeps for as short as the kernel does it.
+func doze() {
+	var x uint32
+	Private.WaitFor(&x, 0, 10*time.Microsecond)
 }
 
 // taken tells how the lock was left to its new owner, the caller.
@@ -157,6 +180,12 @@ func (m *PIMutex) releaseSlow(tid uint32) {
 			panic("futex: the kernel refuses to unlock this PIMutex")
 		}
 	}
+}
+
+// ownerGone reports whether the word names a task that there is not.
+func (m *PIMutex) ownerGone() bool {
+	owner := atomic.LoadUint32(&m.state) & OwnerMask
+	return owner != 0 && gone(owner)
 }
 
 func (m *PIMutex) heldBy(tid uint32) bool { return atomic.LoadUint32(&m.state)&OwnerMask == tid }
