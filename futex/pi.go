@@ -125,16 +125,20 @@ func (s Scope) CmpRequeuePI(addr *uint32, val uint32, lock *uint32, requeue int)
 
 // lockPI is LockPI until it has an answer.
 func (s Scope) lockPI(addr *uint32, d Deadline) syscall.Errno {
-	op, ts := uintptr(opLockPI), (*unix.Timespec)(nil)
+	op := uintptr(opLockPI)
+	var (
+		ts    unix.Timespec
+		until *unix.Timespec
+	)
 	if d.clock != never {
-		t := unix.NsecToTimespec(d.ns)
-		ts = &t
+		ts = unix.NsecToTimespec(d.ns)
+		until = &ts
 	}
 	if d.clock == monotonic {
 		op = opLockPI2
 	}
 	for {
-		switch errno := s.waitPI(op, addr, 0, ts, 0); errno {
+		switch errno := s.waitPI(op, addr, 0, until, 0); errno {
 		case syscall.EAGAIN, syscall.EINTR:
 			// The owner is ending and the kernel has not yet seen to its locks; or
 			// a signal of an old kernel.
@@ -143,8 +147,7 @@ func (s Scope) lockPI(addr *uint32, d Deadline) syscall.Errno {
 				return errno
 			}
 			op = opLockPI
-			t := unix.NsecToTimespec(onRealtime(d))
-			ts = &t
+			ts = unix.NsecToTimespec(onRealtime(d))
 		default:
 			return errno
 		}
