@@ -233,7 +233,7 @@ func futexRequeuePISignalRestart(t *testing.T) {
 		runtime.LockOSThread()
 		atomic.StoreUint32(&tid, uint32(unix.Gettid()))
 		out, err := futex.Private.WaitRequeuePI(&cond, 0, &lock, futex.Never)
-		ended.Store(true) // the wait, not yet the thread
+		ended.Store(true)         // the wait, not yet the thread
 		if out == futex.Changed { // the signal came after the requeue
 			out, err = futex.Private.LockPI(&lock, futex.Never)
 		}
