@@ -36,12 +36,11 @@ type PICond struct {
 // is shared too; see the package documentation.
 func (c *PICond) Share() { c.share.set(atomic.LoadUint32(&c.waiters) == 0) }
 
-// Wait unlocks m, waits for a Signal or Broadcast, and locks m again. The
-// caller holds m, and holds it again when Wait returns, errors included. It
-// panics if the caller does not hold m.
+// Wait unlocks m, waits for a Signal or Broadcast, and locks m again. It panics
+// if the caller does not hold m.
 //
 // Context: thread or goroutine; a goroutine holds no P while it waits.
-// Errors: ErrOwnerDied as from m.Lock. *Error as from m.Lock: then m is not held.
+// Errors: those of m.Lock; with an *Error m is not held, with all others it is.
 // Ordering: that of m.
 // Source: FUTEX_WAIT_REQUEUE_PI in futex(2).
 func (c *PICond) Wait(m *PIMutex) error { return c.wait(m, Deadline{}) }
@@ -72,8 +71,12 @@ func (c *PICond) wait(m *PIMutex, d Deadline) error {
 	errno := c.share.scope().waitRequeuePI(&c.seq, seq, uintptr(unsafe.Pointer(&m.state)), d)
 	signalled := errno != syscall.ETIMEDOUT || atomic.LoadUint32(&c.seq) != seq
 	atomic.AddUint32(&c.waiters, ^uint32(0))
-	if errno == 0 {
+	switch errno {
+	case 0:
 		return m.taken()
+	case syscall.EAGAIN, syscall.EINTR, syscall.ETIMEDOUT:
+	default:
+		panic("futex: the kernel refuses to wait on this PICond")
 	}
 	if err := m.acquire(tid, Deadline{}); err != nil {
 		if err != ErrOwnerDied {

@@ -171,6 +171,9 @@ func (m *PIMutex) releaseSlow(tid uint32) {
 	if !m.heldBy(tid) {
 		panic("futex: Unlock of a PIMutex that the caller does not hold")
 	}
+	// Changes nothing, and tells the race detector, which does not see the kernel
+	// hand the lock over, what happened before.
+	atomic.OrUint32(&m.state, 0)
 	for {
 		switch m.share.scope().unlockPI(&m.state) {
 		case 0:

@@ -49,7 +49,9 @@ func playRole(name string) int {
 	if role == nil {
 		return 98
 	}
-	return role(c)
+	status := make(chan int)
+	go func() { status <- role(c) }()
+	return <-status
 }
 
 func mapCommon(fd int) (*common, error) {
@@ -214,7 +216,15 @@ func needRobust(t testing.TB) {
 	if _, err := futex.GetRobustList(0); errors.Is(err, syscall.ENOSYS) {
 		t.Skip("no robust lists here: ", err)
 	}
+	if err := probe.Lock(); err == futex.ErrForeignList {
+		t.Skip("goroutines run on threads of the C library: ", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	probe.Unlock()
 }
+
+var probe futex.RobustMutex
 
 // needWaitv skips the test before Linux 5.16, and under qemu-user.
 func needWaitv(t testing.TB) {

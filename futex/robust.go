@@ -52,8 +52,9 @@ import (
 //
 // Who sleeps is woken in turn, but whoever is awake may be quicker; how often
 // is not bounded. Of more than 2048 locks that a task holds at its end the
-// kernel frees that many. The memory stays while the lock is held and until the
-// calls on it have returned; it is not the frame of a goroutine, which can move.
+// kernel frees that many. The memory stays, and if it is the collector's is
+// reachable for it, while the lock is held and until the calls on it have
+// returned; it is not the frame of a goroutine, which can move.
 type RobustMutex struct {
 	_     noCopy
 	state uint32
@@ -77,8 +78,9 @@ const (
 // the lock's owner has died. (The process's first thread the runtime keeps.)
 // Errors: ErrOwnerDied, with the lock taken. Without it: ErrNotRecoverable;
 // ErrDeadlock if the caller holds the lock; ErrForeignList if the task has
-// another robust list, as the threads of a C library have, on which the
-// goroutines of a cgo program run; *Error with ENOSYS.
+// another robust list, as those of a C library have, on which the goroutines of
+// a cgo program run, and the first one where there is a dynamic linker; *Error
+// with ENOSYS.
 // Ordering: every Unlock, and every owner's end, synchronizes before the return
 // of the next Lock.
 // Source: set_robust_list(2), and robust-futex-ABI in the kernel's documentation.
@@ -242,8 +244,8 @@ func (m *RobustMutex) mustNotMove() {
 	if asm.Current() != nil {
 		return
 	}
-	g := (*asm.G)(pointer(asm.Getg()))
-	if at := uintptr(unsafe.Pointer(m)); at >= g.StackLo && at < g.StackHi {
+	stack := (*[2]uintptr)(pointer(asm.Getg())) // StackLo, StackHi of a G
+	if at := uintptr(unsafe.Pointer(m)); at >= stack[0] && at < stack[1] {
 		panic("futex: RobustMutex in the frame of a goroutine")
 	}
 }

@@ -157,15 +157,9 @@ func TestThreadsDieWithTheLock(t *testing.T) {
 	}
 }
 
-var probe futex.RobustMutex
-
 // TestRobustMutexExcludes is the mutual exclusion alone, on goroutines too.
 func TestRobustMutexExcludes(t *testing.T) {
 	needRobust(t)
-	if err := probe.Lock(); err != nil {
-		t.Skip(err)
-	}
-	probe.Unlock()
 	play(t, 4, 5000, nil, excludeRobust, func(t *testing.T, w *world) {
 		if w.plain != w.n*w.rounds {
 			t.Errorf("%d, want %d", w.plain, w.n*w.rounds)

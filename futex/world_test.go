@@ -18,6 +18,12 @@ import (
 
 var gcLoop = flag.Bool("gcloop", false, "run the collector all the time")
 
+func init() {
+	// Tests are to run on threads that the runtime has made: of the first one a
+	// dynamic linker can have taken the robust list, and it never ends.
+	runtime.LockOSThread()
+}
+
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVar); role != "" {
 		os.Exit(playRole(role))
