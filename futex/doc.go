@@ -61,6 +61,7 @@
 // Misuse panics with a constant string that begins with "futex: ". On a
 // goroutine it is an ordinary panic, on our threads a fault.
 //
-// Sources: futex(2), set_robust_list(2); pi-futex, robust-futexes, futex-requeue-pi
-// and futex2 in the kernel's documentation; U. Drepper, "Futexes are tricky", 2011.
+// Sources: futex(2), set_robust_list(2); pi-futex, robust-futexes,
+// futex-requeue-pi and futex2 in the kernel's documentation; U. Drepper,
+// "Futexes are tricky", 2011.
 package futex

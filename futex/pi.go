@@ -102,10 +102,11 @@ func (s Scope) WaitRequeuePI(addr *uint32, val uint32, lock *uint32, d Deadline)
 	return outcome(s.waitRequeuePI(addr, val, uintptr(unsafe.Pointer(lock)), d))
 }
 
-// CmpRequeuePI gives the PI lock at lock to the first of those who wait on addr in
-// WaitRequeuePI, if the lock is free, or moves it there, and moves up to
-// requeue of the others, if *addr == val. changed says that the word held something
-// else, and nobody was woken or moved. n is the sum of those woken and moved.
+// CmpRequeuePI gives the PI lock at lock to the first of those who wait on addr
+// in WaitRequeuePI, if the lock is free, or moves that one there, and moves up
+// to requeue of the others, if *addr == val. changed says that the word held
+// something else, and nobody was woken or moved. n is the sum of those woken and
+// those moved.
 //
 // Context: goroutine or thread; it never sleeps.
 // Errors: as LockPI; also EINVAL for a waiter of another kind or for another

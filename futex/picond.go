@@ -8,11 +8,11 @@ import (
 )
 
 // A PICond is a Cond for a PIMutex. Signal and Broadcast give the mutex to the
-// waiters, or move them to its queue, in one step (FUTEX_CMP_REQUEUE_PI), in the order of
-// their priorities: nobody wakes up to find that the mutex is held, and the
-// holder inherits their priority at once. The zero PICond is ready; the first
-// Wait binds it to its PIMutex, and another one panics. Call Wait in a loop that
-// looks at the condition.
+// waiters, or move them to its queue, in one step (FUTEX_CMP_REQUEUE_PI), in the
+// order of their priorities: nobody wakes up to find that the mutex is held, and
+// the holder inherits their priority at once. The zero PICond is ready; the
+// first Wait binds it to its PIMutex, and another one panics. Call Wait in a
+// loop that looks at the condition.
 //
 // The protocol is that of Cond, where the kernel does the last step. A waiter
 // that sleeps on seq is moved to the mutex by the kernel and returns with the

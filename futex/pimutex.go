@@ -36,7 +36,8 @@ import (
 //
 // An owner that ends without unlocking is found out by its TID. Where the
 // kernel has given that to another task meanwhile, Lock waits for that one: use
-// a RobustMutex where owners may die.
+// a RobustMutex where owners may die. The thread of a pool goes on when a run
+// ends; what the run has left locked stays so.
 type PIMutex struct {
 	_     noCopy
 	state uint32

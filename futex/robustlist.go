@@ -13,8 +13,8 @@ import (
 
 // A RobustList is the head of a list of robust locks, struct
 // robust_list_head. Each task can have one. When it ends the kernel goes
-// through the list: each lock whose word names the task is marked OwnerDied, and one
-// of its waiters is woken.
+// through the list: each lock whose word names the task is marked OwnerDied,
+// and one of its waiters is woken.
 //
 // An entry is a word that holds the address of the next one; the last one
 // holds the head's. Bit 0 of an address says that the entry's lock is a PI lock.
@@ -23,8 +23,8 @@ type RobustList = asm.RobustList
 // SetRobustList makes head the calling task's list; nil takes the list away.
 // The head is off the Go heap or kept alive, and stays until the task has ended.
 //
-// It is for locks of one's own making: a thread that has used a RobustMutex has a
-// list already.
+// It is for locks of one's own making: a thread that has used a RobustMutex has
+// a list already.
 //
 // Context: thread, or a goroutine that is locked to its thread.
 // Errors: ErrForeignList if the list there is that of RobustMutex; *Error with
@@ -44,7 +44,8 @@ func SetRobustList(head *RobustList) error {
 // space, or 0; tid 0 is the caller.
 //
 // Context: goroutine or thread.
-// Errors: *Error with ESRCH, EPERM (the task is not the caller's to trace), ENOSYS.
+// Errors: *Error with ESRCH, EPERM (the task is not the caller's to trace),
+// ENOSYS.
 // Source: get_robust_list(2).
 func GetRobustList(tid int) (head uintptr, err error) {
 	head, errno := getRobustList(tid)
@@ -66,10 +67,9 @@ func getRobustList(tid int) (uintptr, syscall.Errno) {
 }
 
 // Where the heads of RobustMutex live: a thread's in its TCB. The Go runtime
-// registers none for its threads, and those of a C library have one each that we
-// cannot join: so a goroutine's thread gets one here, if it has none, and it
-// stays for the next thread with that TID. The collector keeps it alive
-// through the map.
+// registers none for its threads, so a goroutine's gets one here, which stays,
+// kept alive by the map, for the next thread with that TID. The threads of a C
+// library have one each, with an offset that suits its own locks.
 var hosted struct {
 	mu    sync.Mutex
 	lists map[uint32]*asm.RobustList
@@ -119,8 +119,8 @@ func leaveList() {
 	}
 }
 
-// enlist registers list, unless it is the task's. A list of a thread that had the
-// same TID can look as if it were.
+// enlist registers list, unless it is the task's already: what it holds can be
+// from a thread that had the same TID.
 func enlist(list *asm.RobustList) (*asm.RobustList, error) {
 	switch head, errno := getRobustList(0); {
 	case errno != 0:

@@ -18,7 +18,8 @@ const (
 )
 
 // A Word is one of those that Waitv waits on: an address, and the value that it
-// is waited on with. It is struct futex_waitv.
+// is waited on with. It is struct futex_waitv. It holds a pointer, so a thread
+// keeps its Words in its own frame.
 type Word struct {
 	val   uint64
 	addr  unsafe.Pointer

@@ -60,8 +60,8 @@ func (o WordOp) encode() (uint32, bool) {
 }
 
 // WakeOp changes *addr2 by op in one step, wakes up to wake waiters on addr
-// and, if the old value of *addr2 compares as op asks for, up to wake2 on addr2. It
-// returns how many it woke in all.
+// and, if the old value of *addr2 compares as op asks for, up to wake2 on addr2.
+// It returns how many it woke in all.
 //
 // It is for whoever releases a lock and signals in one call: the new value, the
 // look at the old one, and the wakes of both queues are one step with respect to
