@@ -97,6 +97,7 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"TLSGet":    tlsRows,
 		"Syscall":   syscallRows,
 		"Jitter":    jitterRows,
+		"Owned":     ownedRows,
 	} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.name, func(t *testing.T) {

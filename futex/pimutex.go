@@ -31,7 +31,7 @@ import (
 //
 // There is no spin before the sleep: on its CPU a waiter of high priority would
 // keep the holder from running. And the lock is handed over, not left to
-// whoever is quick, so that a PIMutex that is contended is several times slower
+// whoever is quick, so that a PIMutex that is contended is many times slower
 // than a Mutex.
 //
 // An owner that ends without unlocking is found out by its TID. Where the
