@@ -152,14 +152,15 @@ func jitter(b *testing.B, spin func(w *watch, cpu, rest unix.CPUSet, load func()
 	if all.Count() < 2 {
 		return skip("the loop and the rest of Go need a CPU each")
 	}
-	// One CPU is the loop's and one is Go's, however many there are.
-	for cpu := 0; rest.Count() == 0; cpu++ {
+	// One CPU is Go's and the next one the loop's, however many there are. The
+	// first often has the machine's interrupts.
+	for cpu := 0; one.Count() == 0; cpu++ {
 		switch {
 		case !all.IsSet(cpu):
-		case one.Count() == 0:
-			one.Set(cpu)
-		default:
+		case rest.Count() == 0:
 			rest.Set(cpu)
+		default:
+			one.Set(cpu)
 		}
 	}
 	defer func() {

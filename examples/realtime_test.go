@@ -74,7 +74,7 @@ func TestWatchdogCountsEveryLook(t *testing.T) {
 			t.Errorf("%s: %d gaps, %s looks", name, sum, m[2])
 		}
 		lost := percent(part, `lost ([\d.]+)% of the time, the longest gap is [\d.]+ ms`)
-		kept[name] = lost - percent(part, `other programs had its CPU for ([\d.]+)% of the time`)
+		kept[name] = lost - percent(part, `others had its CPU for ([\d.]+)% of the time`)
 	}
 	t.Logf("beside what other programs took: the thread lost %.2f%%, the goroutine %.2f%%", kept["thread"], kept["goroutine"])
 }

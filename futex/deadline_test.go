@@ -136,7 +136,8 @@ func TestDeadlinesKeepTheirClock(t *testing.T) {
 	if left := futex.After(time.Hour).Remaining(); left > time.Hour || left < 59*time.Minute {
 		t.Errorf("After an hour: %v remain", left)
 	}
-	a, t0 := futex.Monotonic(), time.Now()
+	t0 := time.Now()
+	a := futex.Monotonic()
 	time.Sleep(5 * time.Millisecond)
 	b, t1 := futex.Monotonic(), time.Now()
 	if got, limit := time.Duration(b-a), t1.Sub(t0); got < 5*time.Millisecond || got > limit {

@@ -198,7 +198,7 @@ func measure(start func(w *watchdog, own, others unix.CPUSet) (func() error, err
 		fmt.Printf("   gaps %-12s %9d%s\n", name, n, bar)
 	}
 	fmt.Printf("   lost %.2f%% of the time, the longest gap is %.3f ms\n", 100*float64(w.lost)/float64(w.took), float64(w.longest)/1e6)
-	fmt.Printf("   other programs had its CPU for %.2f%% of the time\n", 100*float64(otherPrograms)/float64(w.took))
+	fmt.Printf("   others had its CPU for %.2f%% of the time\n", 100*float64(otherPrograms)/float64(w.took))
 	return nil
 }
 
