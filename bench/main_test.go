@@ -96,6 +96,8 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Mutex":     mutexRows,
 		"TLSGet":    tlsRows,
 		"Syscall":   syscallRows,
+		"Jitter":    jitterRows,
+		"Owned":     ownedRows,
 	} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.name, func(t *testing.T) {
