@@ -76,8 +76,6 @@ type pair struct {
 }
 
 func switchContexts(b *testing.B) error {
-	p := new(pair)
-	p.n = b.N
 	arena := new(lwp.Arena)
 	defer arena.Close()
 	q, err := lwp.New[pair](arena)
@@ -243,8 +241,8 @@ func spawnFiber(b *testing.B) error {
 }
 
 type fiberJob struct {
-	n, good int
-	c       *counter
+	n int
+	c *counter
 }
 
 // BenchmarkSpawnBatch: one op is one of a thousand that are spawned, then all
@@ -617,8 +615,6 @@ type parking struct {
 	n     int
 	f     []sched.Fiber
 	woken int
-	full  uint32
-	open  sched.Fiber
 }
 
 func parkedFibers(b *testing.B, n int) error {
@@ -627,7 +623,6 @@ func parkedFibers(b *testing.B, n int) error {
 		return err
 	}
 	defer s.Close()
-	rounds := (b.N + n - 1) / n
 	p := &parking{f: make([]sched.Fiber, n)}
 	for i := range p.f {
 		p.f[i] = sched.Fiber{} // touched, so that it does not count
@@ -654,7 +649,6 @@ func parkedFibers(b *testing.B, n int) error {
 	}
 	b.StopTimer()
 	b.ReportMetric(perFiber, "B/fiber")
-	_ = rounds
 	return did(p.woken, b.N)
 }
 
