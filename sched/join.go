@@ -17,8 +17,8 @@ import (
 // Context: fiber, goroutine, or a thread that is no worker. A fiber that joins
 // one that is ready on the same worker runs it at once.
 // Errors: ErrNoFiber, ErrSelf, ErrDetached, ErrJoined; a *lwp.Fault if the
-// fiber died of one. Outside of fibers a *DeadlockError if nothing can run any
-// more; the fiber can then be joined again.
+// fiber died of one. Outside of fibers ErrDeadlock if nothing can run any more,
+// as a *DeadlockError on a goroutine; the fiber can then be joined again.
 // Ordering: the end of the fiber happens before Join returns.
 func (h Fiber) Join() error {
 	w := self()
@@ -163,6 +163,9 @@ func (h Fiber) joinAs(me *waiter, f *fiber, c *core, d futex.Deadline) error {
 			}
 			if what == late {
 				return ErrTimeout
+			}
+			if asm.Current() != nil {
+				return ErrDeadlock
 			}
 			return c.report()
 		case over:
