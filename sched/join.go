@@ -25,19 +25,15 @@ func (h Fiber) Join() error {
 	if w == nil || w.idle() {
 		return h.joinOutside(futex.Never)
 	}
-	c, err := h.lookup()
-	if err != nil {
-		return err
+	if h.serial == 0 || h.at >= region.loops {
+		return ErrNoFiber
 	}
-	f := w.running()
-	if c == f {
-		return ErrSelf
-	}
+	f, c := w.running(), h.at.fiber()
 	// Run it, if it is ours to run: nobody can take it while the lock is held.
 	w.enter()
-	if c.queuedOn(w) && w.tick > 1 {
+	if c != f && c.queuedOn(w) && w.tick > 1 && c.serial == h.serial {
 		word := atomic.LoadUint64(&c.word)
-		if h.mine(word) && word&joinMask == 0 && atomic.CompareAndSwapUint64(&c.word, word, word|uint64(f.link())) {
+		if word&joinMask == 0 && atomic.CompareAndSwapUint64(&c.word, word, word|uint64(f.link())) {
 			w.remove(c)
 			f.setState(joining)
 			w.tick--
@@ -47,6 +43,12 @@ func (h Fiber) Join() error {
 		}
 	}
 	w.leave()
+	if _, err := h.lookup(); err != nil {
+		return err
+	}
+	if c == f {
+		return ErrSelf
+	}
 	for {
 		word := atomic.LoadUint64(&c.word)
 		if !h.mine(word) {

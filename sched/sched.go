@@ -119,6 +119,9 @@ func New(config Config) (*Scheduler, error) {
 		return nil, err
 	}
 	c.class = classOf(size)
+	for _, w := range c.workers {
+		w.class = c.class
+	}
 	c.spins = cpus > 1
 	s := &Scheduler{core: c}
 	for i, w := range c.workers {
