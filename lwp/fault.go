@@ -109,18 +109,8 @@ func onFault(tcb *asm.TCB, sig int, info *asm.SigInfo, ctx *asm.SigContext) {
 		forward(sig, info)
 		return
 	}
-	pc := ctx.PC()
-	if sig == int(unix.SIGSEGV) && layout.Text.Has(pc) && layout.Text.Has(pc-64) {
-		if ctx.SkipBarrier(uintptr(unsafe.Pointer(&c.scratch))) {
-			c.skipped++
-			return
-		}
-		for i := range layout.Barriers {
-			if b := &layout.Barriers[i]; b.Has(pc) && ctx.Return(b.Lo) {
-				c.skipped++
-				return
-			}
-		}
+	if c.passBarrier(sig, ctx) {
+		return
 	}
 	c.count++
 	next := &afterFault
@@ -134,6 +124,33 @@ func onFault(tcb *asm.TCB, sig int, info *asm.SigInfo, ctx *asm.SigContext) {
 	}
 	c.Entry = *(*uintptr)(unsafe.Pointer(next))
 	ctx.Resume(asm.ResumePC(), c.G.StackHi-asm.FrameSize)
+}
+
+// passBarrier has the handler return past a write barrier, if that is the fault.
+func (c *control) passBarrier(sig int, ctx *asm.SigContext) bool {
+	pc := ctx.PC()
+	if sig != int(unix.SIGSEGV) || !layout.Text.Has(pc) || !layout.Text.Has(pc-64) {
+		return false
+	}
+	if ctx.SkipBarrier(uintptr(unsafe.Pointer(&c.scratch))) {
+		c.skipped++
+		return true
+	}
+	for i := range layout.Barriers {
+		if b := &layout.Barriers[i]; b.Has(pc) && ctx.Return(b.Lo) {
+			c.skipped++
+			return true
+		}
+	}
+	return false
+}
+
+// tid returns the ID of c's task.
+func (c *control) tid() int {
+	if c.proc.on {
+		return gettid()
+	}
+	return int(atomic.LoadUint32(&recordAt(c.index).exit))
 }
 
 // bounces counts signals that forward has sent and got back, one after another.
@@ -182,7 +199,7 @@ func forward(sig int, info *asm.SigInfo) {
 func (f *Fault) note(c *control, sig int, info *asm.SigInfo, ctx *asm.SigContext) {
 	*f = Fault{
 		Signal: syscall.Signal(sig), Code: int(info.Code), PC: ctx.PC(), SP: ctx.SP(),
-		StackSize: int(c.G.StackHi - c.G.StackLo), TID: int(atomic.LoadUint32(&recordAt(c.index).exit)),
+		StackSize: int(c.G.StackHi - c.G.StackLo), TID: c.tid(),
 	}
 	if sig != int(unix.SIGSYS) {
 		f.Addr = info.Addr
@@ -258,7 +275,8 @@ func (c *control) keepFault() {
 }
 
 // Abort ends the calling thread with a Fault that carries msg, of which up to
-// 120 bytes are kept.
+// 120 bytes are kept. A process of StartProcess or Fork prints it to standard
+// error, and exits with status 2.
 //
 // Context: thread; on a goroutine it panics with msg.
 func Abort(msg string) {
@@ -268,8 +286,7 @@ func Abort(msg string) {
 	}
 	f := c.fault
 	*f = Fault{
-		Reason: Explicit, StackSize: int(c.G.StackHi - c.G.StackLo),
-		TID: int(atomic.LoadUint32(&recordAt(c.index).exit)),
+		Reason: Explicit, StackSize: int(c.G.StackHi - c.G.StackLo), TID: c.tid(),
 	}
 	f.nmsg = copy(f.msg[:], msg)
 	f.frames(asm.FramePointer(), c.G.StackLo, c.G.StackHi)
@@ -278,6 +295,10 @@ func Abort(msg string) {
 	}
 	if c.count++; c.count >= maxFaults {
 		c.dropTeardown()
+	}
+	if c.proc.on {
+		f.print()
+		c.exitProcess(exitAbort)
 	}
 	c.keepFault()
 	c.finish()
