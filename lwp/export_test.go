@@ -41,3 +41,22 @@ func Records() (n int) {
 	}
 	return n
 }
+
+// Processes returns how many records of processes are in use.
+func Processes() (n int) {
+	for i := range procs.count {
+		if procAt(i+1).gen%2 == 1 {
+			n++
+		}
+	}
+	return n
+}
+
+// CollectProcesses drops the records of children that somebody else has collected.
+func CollectProcesses() {
+	for i := range procs.count {
+		if r := procAt(i + 1); r.gen%2 == 1 {
+			Process{r.gen<<indexBits | uint64(i+1)}.WaitWith(WExited | WAll | WNoHang)
+		}
+	}
+}

@@ -108,12 +108,14 @@ func nested(s *scene) int {
 	if err != nil || state.ExitCode() != 7 {
 		return 2
 	}
-	th, err := lwp.Start(func(s *scene) { s.n[0] = 5 }, s)
-	if err != nil {
-		return 3
-	}
-	if th.Join() != nil || s.n[0] != 5 {
-		return 4
+	if s.n[1] == 0 {
+		th, err := lwp.Start(func(s *scene) { s.n[0] = 5 }, s)
+		if err != nil {
+			return 3
+		}
+		if th.Join() != nil || s.n[0] != 5 {
+			return 4
+		}
 	}
 	p, err = lwp.Fork(lwp.ProcessAttr{})
 	if err != nil {
@@ -132,7 +134,11 @@ func nested(s *scene) int {
 func TestChildrenOfChildren(t *testing.T) {
 	begin(t)
 	for range lwptest.Count(50, 5) {
-		ends(t, process(t, nested, shared[scene](t), lwp.ProcessAttr{}), 0)
+		s := shared[scene](t)
+		if lwptest.Emulated() {
+			s.n[1] = 1 // qemu-user makes no thread in a child of a program with threads
+		}
+		ends(t, process(t, nested, s, lwp.ProcessAttr{}), 0)
 	}
 	noChildren(t)
 }
