@@ -1,6 +1,9 @@
 package lwp
 
-import "unsafe"
+import (
+	"time"
+	"unsafe"
+)
 
 // What tests of the outside may know of the inside.
 
@@ -59,4 +62,11 @@ func CollectProcesses() {
 			Process{r.gen<<indexBits | uint64(i+1)}.WaitWith(WExited | WAll | WNoHang)
 		}
 	}
+}
+
+// SetGatherPatience sets how long AllThreadsSyscall waits for threads, and
+// returns what it was.
+func SetGatherPatience(d time.Duration) (old time.Duration) {
+	old, gatherPatience = gatherPatience, d
+	return old
 }

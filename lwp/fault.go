@@ -106,7 +106,9 @@ var (
 func onFault(tcb *asm.TCB, sig int, info *asm.SigInfo, ctx *asm.SigContext) {
 	c := (*control)(unsafe.Pointer(tcb))
 	if info.Code <= 0 {
-		forward(sig, info)
+		if !c.attend(sig) {
+			forward(sig, info)
+		}
 		return
 	}
 	if c.passBarrier(sig, ctx) {

@@ -224,11 +224,10 @@ func launch(me *control, fn func(unsafe.Pointer) int, arg unsafe.Pointer, a *Pro
 	if flags&CloneParent != 0 && flags&(CloneDetached|CloneThread) == 0 {
 		flags |= ClonePIDFD // its ID can be used again when it has ended, as its end is another's to collect
 	}
-	p, r, err := allocProc()
+	p, r, err := allocProc(flags)
 	if err != nil {
 		return Process{}, err
 	}
-	r.flags = flags
 	r.owner = int32(getpid())
 
 	twice := fn == nil && exec == 0
@@ -245,6 +244,9 @@ func launch(me *control, fn func(unsafe.Pointer) int, arg unsafe.Pointer, a *Pro
 	s := &c.proc
 	s.fill(c, flags, fn, arg, a)
 	s.exec = exec
+	if flags&CloneThread != 0 {
+		s.record = uintptr(unsafe.Pointer(r))
+	}
 	if me == nil {
 		escape(unsafe.Pointer(a.ParentTID), unsafe.Pointer(a.ChildTID), unsafe.Pointer(unsafe.SliceData(a.Stack)), arg, *(*unsafe.Pointer)(unsafe.Pointer(&fn)))
 		if flags&CloneVM != 0 {

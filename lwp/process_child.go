@@ -26,6 +26,7 @@ type childState struct {
 	arg       uintptr
 	exec      uintptr // *execState
 	code      int32   // of a thread
+	record    uintptr // *procRecord of a thread
 	clear     uintptr // *uint32: cleared by the kernel when the child lets go of the memory
 	report    [2]int32
 	maps      [2][24]byte // what goes into uid_map and gid_map
@@ -278,6 +279,9 @@ func (c *control) leave(code int) {
 // says what happened and dies of the signal.
 func onProcessFault(tcb *asm.TCB, sig int, info *asm.SigInfo, ctx *asm.SigContext) {
 	c := (*control)(unsafe.Pointer(tcb))
+	if info.Code <= 0 && c.attend(sig) {
+		return
+	}
 	if info.Code > 0 {
 		if c.passBarrier(sig, ctx) {
 			return

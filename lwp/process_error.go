@@ -10,6 +10,7 @@ var (
 	ErrNoProcess  = errors.New("lwp: the handle is of no process")
 	ErrWaited     = errors.New("lwp: the process has been waited for")
 	ErrNotProcess = errors.New("lwp: the caller is not a process of this package")
+	ErrUnreached  = errors.New("lwp: a thread does not come to make the system call: none has made it")
 	ErrRuns       = errors.New("lwp: the process is still running")
 )
 

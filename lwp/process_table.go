@@ -39,7 +39,9 @@ type procRecord struct {
 	exit  uint32  // unborn, then 0 when a child with CLONE_VM has let go of the memory
 	next  uint32
 	index uint32
-	_     [68]byte // two cache lines in all
+
+	summoned uint32   // see everyone
+	_        [60]byte // two cache lines in all
 }
 
 // A Process is a handle of a child process, small and without pointers, so
@@ -66,7 +68,7 @@ func procAt(i uint32) *procRecord {
 	return (*procRecord)(pointer(procs.chunks[i/procChunk].Load() + uintptr(i%procChunk)*unsafe.Sizeof(procRecord{})))
 }
 
-func allocProc() (Process, *procRecord, error) {
+func allocProc(flags Flags) (Process, *procRecord, error) {
 	sweepProcs()
 	asm.Headroom()
 	procs.mu.Lock()
@@ -91,7 +93,8 @@ func allocProc() (Process, *procRecord, error) {
 	}
 	r := procAt(i)
 	r.gen++ // odd: in use
-	r.index, r.pid, r.pidfd, r.flags, r.ctl, r.exit = i, 0, -1, 0, 0, unborn
+	r.index, r.pid, r.pidfd, r.flags, r.ctl, r.exit = i, 0, -1, flags, 0, unborn
+	r.summoned = 0
 	procs.mu.Unlock()
 	return Process{r.gen<<indexBits | uint64(i)}, r, nil
 }
