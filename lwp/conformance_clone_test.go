@@ -142,8 +142,7 @@ var (
 // allOfIt is what clone02's child changes.
 type allOfIt struct {
 	scene
-	memory int
-	sa     [4]uint64
+	sa [4]uint64
 }
 
 var theMemory int

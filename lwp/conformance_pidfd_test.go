@@ -358,11 +358,11 @@ func pidfdSetns(t *testing.T) {
 // pidfdInfo is struct pidfd_info of <linux/pidfd.h>, Linux 6.13, with the exit
 // code of 6.15.
 type pidfdInfoArgs struct {
-	mask, cgroup        uint64
-	pid, tgid, ppid     uint32
-	ids                 [8]uint32 // ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid
-	exit                int32
-	coredump, coredump2 uint32
+	mask, _      uint64
+	pid, _, ppid uint32
+	ids          [8]uint32 // ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid
+	exit         int32
+	_            [2]uint32
 }
 
 func pidfdInfo(t *testing.T) {

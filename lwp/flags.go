@@ -1,7 +1,6 @@
 package lwp
 
 import (
-	"math/bits"
 	"strconv"
 	"strings"
 	"syscall"
@@ -60,8 +59,6 @@ const cloneAll = CloneVM | CloneFS | CloneFiles | CloneSighand | CloneIO | Clone
 	CloneNewNS | CloneNewCgroup | CloneNewUTS | CloneNewIPC | CloneNewUser | CloneNewPID | CloneNewNet | CloneNewTime |
 	CloneClearSighand | CloneIntoCgroup | CloneSetTLS | CloneVfork | ClonePtrace | CloneUntraced | ClonePIDFD |
 	CloneParentSetTID | CloneChildSetTID | CloneChildClearTID | CloneDetached
-
-const cloneNamespaces = CloneNewNS | CloneNewCgroup | CloneNewUTS | CloneNewIPC | CloneNewUser | CloneNewPID | CloneNewNet | CloneNewTime
 
 // clone3Only are flags that clone(2) has no room for, or no argument.
 const clone3Only = CloneClearSighand | CloneIntoCgroup | CloneNewTime
@@ -208,6 +205,3 @@ func (f Flags) Check() error {
 	}
 	return nil
 }
-
-// count returns how many flags are set.
-func (f Flags) count() int { return bits.OnesCount64(uint64(f)) }

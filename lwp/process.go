@@ -247,7 +247,7 @@ func launch(me *control, fn func(unsafe.Pointer) int, arg unsafe.Pointer, a *Pro
 	if flags&CloneThread != 0 {
 		s.record = uintptr(unsafe.Pointer(r))
 	}
-	if me == nil {
+	if asm.Current() == nil {
 		escape(unsafe.Pointer(a.ParentTID), unsafe.Pointer(a.ChildTID), unsafe.Pointer(unsafe.SliceData(a.Stack)), arg, *(*unsafe.Pointer)(unsafe.Pointer(&fn)))
 		if flags&CloneVM != 0 {
 			rootProc(r.index, root2{*(*unsafe.Pointer)(unsafe.Pointer(&fn)), arg, unsafe.Pointer(a.ParentTID), unsafe.Pointer(a.ChildTID)})
@@ -274,7 +274,7 @@ func launch(me *control, fn func(unsafe.Pointer) int, arg unsafe.Pointer, a *Pro
 		}
 	}
 
-	pid, clone3, errno := c.clone(me, a, twice, c.G.StackLo, c.G.StackHi)
+	pid, clone3, errno := c.clone(a, twice, c.G.StackLo, c.G.StackHi)
 	if pid == 0 && errno == 0 {
 		// The child of Fork, on a copy of the caller's stack.
 		me = current()
@@ -364,13 +364,12 @@ const (
 // The locks: ForkLock, because the child gets a copy of the descriptors; this
 // package's own, because the child of a copy gets them as they are, and must
 // find them free and what they guard in order. It unlocks its copies.
-func (c *control) clone(me *control, a *ProcessAttr, twice bool, lo, hi uintptr) (pid uintptr, clone3 bool, errno syscall.Errno) {
+func (c *control) clone(a *ProcessAttr, twice bool, lo, hi uintptr) (pid uintptr, clone3 bool, errno syscall.Errno) {
 	s := &c.proc
 	const both = ClonePIDFD | CloneParentSetTID // clone(2) has one argument for the two
 	needs3 := s.flags&clone3Only != 0 || s.flags&both == both || s.nsetTID > 0
 	clone3 = needs3 || clone3Works.Load() != clone3No && s.flags&CloneDetached == 0
-	forkLock := me == nil && s.flags&CloneFiles == 0
-	if forkLock {
+	if s.flags&CloneFiles == 0 && asm.Current() == nil {
 		syscall.ForkLock.Lock()
 	}
 	if s.locked = s.flags&(CloneVM|CloneVfork) == 0; s.locked {
@@ -384,17 +383,10 @@ func (c *control) clone(me *control, a *ProcessAttr, twice bool, lo, hi uintptr)
 			s.clone2Args(a, hi, twice)
 		}
 		var e uintptr
-		switch {
-		case me != nil:
+		if asm.Current() != nil {
 			pid, e = asm.CloneProcess(&s.args)
-		case twice:
-			asm.Room()
-			pid, e = asm.CloneProcessHere(&s.args, &c.G, layout.Guard)
-		case s.flags&CloneThread != 0:
-			// Not with the world stopped: AllThreadsSyscall counts on it.
-			pid, e = asm.CloneProcess(&s.args)
-		default:
-			pid, e = asm.CloneProcessBlocking(&s.args)
+		} else {
+			pid, e = c.cloneHosted(twice)
 		}
 		errno = syscall.Errno(e)
 		if pid == 0 && errno == 0 {
@@ -425,10 +417,24 @@ func (c *control) clone(me *control, a *ProcessAttr, twice bool, lo, hi uintptr)
 	if s.locked {
 		unlockAll()
 	}
-	if forkLock {
+	if s.flags&CloneFiles == 0 && asm.Current() == nil {
 		syscall.ForkLock.Unlock()
 	}
 	return pid, clone3, errno
+}
+
+// cloneHosted is the call on a goroutine.
+func (c *control) cloneHosted(twice bool) (pid, errno uintptr) {
+	s := &c.proc
+	switch {
+	case twice:
+		asm.Room()
+		return asm.CloneProcessHere(&s.args, &c.G, layout.Guard)
+	case s.flags&CloneThread != 0:
+		// Not while the world stops: AllThreadsSyscall counts on it.
+		return asm.CloneProcess(&s.args)
+	}
+	return asm.CloneProcessBlocking(&s.args)
 }
 
 // lockAll takes the locks of this package, and unlockAll gives them back.

@@ -228,7 +228,6 @@ var (
 	pathGIDMap    = []byte("/proc/self/gid_map\x00")
 	pathSetgroups = []byte("/proc/self/setgroups\x00")
 	deny          = []byte("deny")
-	slash         = []byte("/\x00")
 )
 
 // becomeRoot maps the child's IDs to 0. Without privilege outside, a group can

@@ -39,8 +39,6 @@ func (g *gate) pass() {
 	}
 }
 
-func (g *gate) isOpen() bool { return atomic.LoadUint32(&g.word) != 0 }
-
 // A scene is what a child shows, and is told; it lies in shared memory.
 type scene struct {
 	up, leave gate
