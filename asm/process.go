@@ -110,9 +110,10 @@ func ClearSignals() {
 }
 
 // EnterFaults installs, in a process whose handlers were cleared, the entry
-// that InstallFaultEntry has installed in its parent.
+// that InstallFaultEntry has installed in its parent, for the two signals that
+// mistakes in compiled code cause.
 func EnterFaults() {
-	for _, sig := range FaultSignals {
+	for _, sig := range [...]syscall.Signal{syscall.SIGSEGV, syscall.SIGBUS} {
 		if sa := &installed[sig]; sa.handler != 0 {
 			rtSigaction(sig, sa, nil)
 		}

@@ -70,9 +70,9 @@ type ProcessAttr struct {
 // fresh, and destructors and exit hooks run when fn returns. Descriptors are
 // those of the caller; what is close-on-exec stays open until an exec.
 //
-// A fault in fn, and what on a thread would be a *Fault, is printed to standard
-// error, and the child dies of the signal. With CloneSighand it exits with 128
-// plus the signal in place of that.
+// A fault in fn (SIGSEGV, SIGBUS), and what on a thread would be a *Fault, is
+// printed to standard error, and the child dies of the signal. With
+// CloneSighand it exits with 128 plus the signal in place of that.
 //
 // The child may use this package's functions for threads, and make processes.
 // It must not wait for a lock that somebody else held at the call, if memory
@@ -241,6 +241,8 @@ func launch(me *control, fn func(unsafe.Pointer) int, arg unsafe.Pointer, a *Pro
 		r.drop()
 		return Process{}, err
 	}
+	// Does the child run in this memory when the call has returned?
+	concurrent := flags&CloneVM != 0 && (flags&CloneVfork == 0 || flags&CloneThread != 0)
 	s := &c.proc
 	s.fill(c, flags, fn, arg, a)
 	s.exec = exec
@@ -249,7 +251,8 @@ func launch(me *control, fn func(unsafe.Pointer) int, arg unsafe.Pointer, a *Pro
 	}
 	if asm.Current() == nil {
 		escape(unsafe.Pointer(a.ParentTID), unsafe.Pointer(a.ChildTID), unsafe.Pointer(unsafe.SliceData(a.Stack)), arg, *(*unsafe.Pointer)(unsafe.Pointer(&fn)))
-		if flags&CloneVM != 0 {
+		if concurrent {
+			r.rooted = true
 			rootProc(r.index, root2{*(*unsafe.Pointer)(unsafe.Pointer(&fn)), arg, unsafe.Pointer(a.ParentTID), unsafe.Pointer(a.ChildTID)})
 		}
 	}
@@ -260,7 +263,6 @@ func launch(me *control, fn func(unsafe.Pointer) int, arg unsafe.Pointer, a *Pro
 		c.G.StackLo, c.G.StackHi = lo, lo+uintptr(len(a.Stack))
 		c.G.StackGuard0, c.G.StackGuard1 = lo+layout.Guard, lo+layout.Guard
 	}
-	concurrent := flags&CloneVM != 0 && (flags&CloneVfork == 0 || flags&CloneThread != 0)
 	if concurrent && flags&(CloneChildSetTID|CloneChildClearTID) == 0 {
 		s.clear = uintptr(unsafe.Pointer(&r.exit))
 	}
@@ -282,6 +284,7 @@ func launch(me *control, fn func(unsafe.Pointer) int, arg unsafe.Pointer, a *Pro
 		return Process{}, nil
 	}
 	pidfd := s.pidfd
+	r.leaving = flags&CloneVfork != 0 && s.left
 	s.closeReport()
 	if errno == 0 && concurrent {
 		r.ctl = uintptr(unsafe.Pointer(c))
@@ -303,7 +306,9 @@ func launch(me *control, fn func(unsafe.Pointer) int, arg unsafe.Pointer, a *Pro
 		r.pidfd = pidfd
 	}
 	atomic.StoreInt32(&r.pid, int32(pid))
-	runtime.KeepAlive(a.Stack)
+	runtime.KeepAlive(a) // in use by a child with CLONE_VFORK until here
+	runtime.KeepAlive(arg)
+	runtime.KeepAlive(fn)
 	if read >= 0 {
 		if err := p.readReport(read, exec); err != nil {
 			return Process{}, err
@@ -423,9 +428,15 @@ func (c *control) clone(a *ProcessAttr, twice bool, lo, hi uintptr) (pid uintptr
 	return pid, clone3, errno
 }
 
-// cloneHosted is the call on a goroutine.
+// cloneHosted is the call on a goroutine. Once in a while the goroutine enters
+// the scheduler first, for the reason that makeWay gives: one that only makes
+// children and waits for them would have its P taken away, and the runtime's
+// monitor run every 20 us beside it.
 func (c *control) cloneHosted(twice bool) (pid, errno uintptr) {
 	s := &c.proc
+	if hosted.Add(1)%64 == 0 && !s.locked {
+		runtime.Gosched()
+	}
 	switch {
 	case twice:
 		asm.Room()
@@ -436,6 +447,9 @@ func (c *control) cloneHosted(twice bool) (pid, errno uintptr) {
 	}
 	return asm.CloneProcessBlocking(&s.args)
 }
+
+// hosted counts calls of cloneHosted.
+var hosted atomic.Uint32
 
 // lockAll takes the locks of this package, and unlockAll gives them back.
 func lockAll() {
@@ -453,10 +467,17 @@ func unlockAll() {
 	procs.mu.Unlock()
 }
 
+// getpid returns the process's ID. It asks where the memory can be another
+// process's: on a child, which is never a goroutine.
 func getpid() int {
+	if asm.Current() == nil {
+		return mainPID
+	}
 	pid, _, _ := unix.RawSyscall(unix.SYS_GETPID, 0, 0, 0)
 	return int(pid)
 }
+
+var mainPID = syscall.Getpid()
 
 // escape has what p points to lie on the heap, where it does not move.
 //

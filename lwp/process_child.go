@@ -16,6 +16,7 @@ type childState struct {
 	on        bool // the task is a process of this package
 	cleared   bool // the kernel has cleared the signal handlers
 	implied   bool // and was asked to for our own sake
+	left      bool // the child is at its exit, if it shares memory
 	locked    bool // the child has copies of this package's locks, taken
 	pdeathsig uint8
 	parent    int32 // for the check of pdeathsig; 0: none
@@ -162,7 +163,7 @@ func processMain(tcb *asm.TCB) {
 //
 //  1. The copies of this package's locks, which its maker took, are let go.
 //  2. No handler of the Go runtime may run here: signals get their default
-//     action, but those of faults ours. Before the mask opens.
+//     action, but those of compiled code's faults ours. Before the mask opens.
 //  3. The signal stack is the child's own.
 //  4. Its own end is tied to its maker's, before anything can take long.
 //  5. It becomes root of its namespace. What fails is reported, and ends it.
@@ -267,6 +268,7 @@ func (c *control) exitProcess(code int) {
 }
 
 func (c *control) leave(code int) {
+	c.proc.left = true
 	if c.proc.flags&CloneThread != 0 {
 		c.proc.code = int32(code)
 		asm.Exit(0)

@@ -41,7 +41,9 @@ type procRecord struct {
 	index uint32
 
 	summoned uint32   // see everyone
-	_        [60]byte // two cache lines in all
+	rooted   bool     // procRoots holds what was passed
+	leaving  bool     // the child is at its exit: its end is a matter of microseconds
+	_        [58]byte // two cache lines in all
 }
 
 // A Process is a handle of a child process, small and without pointers, so
@@ -94,7 +96,7 @@ func allocProc(flags Flags) (Process, *procRecord, error) {
 	r := procAt(i)
 	r.gen++ // odd: in use
 	r.index, r.pid, r.pidfd, r.flags, r.ctl, r.exit = i, 0, -1, flags, 0, unborn
-	r.summoned = 0
+	r.summoned, r.leaving = 0, false
 	procs.mu.Unlock()
 	return Process{r.gen<<indexBits | uint64(i)}, r, nil
 }
@@ -129,7 +131,10 @@ func (r *procRecord) drop() {
 	}
 	r.gen++
 	i := r.index
-	unrootProc(i)
+	if r.rooted && asm.Current() == nil {
+		unrootProc(i)
+		r.rooted = false
+	}
 	r.mu.Unlock()
 	procs.mu.Lock()
 	r.next, procs.free = procs.free, i
@@ -187,9 +192,6 @@ func rootProc(i uint32, r root2) {
 }
 
 func unrootProc(i uint32) {
-	if asm.Current() != nil {
-		return
-	}
 	procRoots.mu.Lock()
 	delete(procRoots.of, i)
 	procRoots.mu.Unlock()

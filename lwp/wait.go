@@ -159,8 +159,15 @@ func (p Process) try(flags WaitFlags) (s State, err error) {
 		r.mu.Unlock()
 		return s, ErrNotChild
 	}
+	// vfork's maker goes on when the child has let go of the memory, a little
+	// before it can be waited for. That wait is short: it holds the lock, and a
+	// thread, and is spared the poller.
+	short := flags&(WNoHang|WExited) == WExited && (r.leaving || r.ctl != 0 && (*control)(pointer(r.ctl)).proc.left)
+	if !short {
+		flags |= WNoHang
+	}
 	var info child
-	errno := waitid(unix.P_PID, int(r.pid), &info, flags|WNoHang, &s.Usage, false)
+	errno := waitid(unix.P_PID, int(r.pid), &info, flags, &s.Usage, short)
 	switch {
 	case errno == unix.ECHILD:
 		// It is not there, or not ours, or of the other kind.
@@ -257,8 +264,28 @@ func (p Process) block(flags WaitFlags) (State, error) {
 	}
 }
 
+// shortly waits a little for a child that shares memory to let go of it, which
+// is cheaper than the poller for one that soon ends.
+func (p Process) shortly() {
+	const patience = 100 * time.Microsecond
+	r, err := p.lock()
+	if err != nil {
+		return
+	}
+	v := atomic.LoadUint32(&r.exit)
+	wait := r.ctl != 0 && r.flags&lingers == 0 && v != 0
+	r.mu.Unlock()
+	if wait {
+		futex.Shared.WaitFor(&r.exit, v, patience)
+	}
+}
+
 // poll waits in the runtime's poller.
 func (p Process) poll(ctx context.Context, flags WaitFlags) (s State, err error) {
+	p.shortly()
+	if s, err = p.try(flags); err != ErrRuns {
+		return s, err
+	}
 	f, err := p.pollable()
 	if err == errNoPidfd {
 		if ctx.Done() == nil {
