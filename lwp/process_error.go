@@ -62,7 +62,10 @@ func (e *CloneError) advice() string {
 	case syscall.EINVAL:
 		return "this kernel does not know a flag, lacks the kind of namespace, or SetTID has more IDs than there are PID namespaces, or an ID above kernel.pid_max; process 1 cannot use CLONE_PARENT"
 	case syscall.EPERM:
-		return "namespaces need CAP_SYS_ADMIN, or CLONE_NEWUSER with them; CLONE_NEWUSER may be switched off (user.max_user_namespaces, kernel.unprivileged_userns_clone), needs a root that is not a chroot, and IDs that are mapped; SetTID needs CAP_CHECKPOINT_RESTORE where the IDs are"
+		if e.Flags&(CloneNewNS|CloneNewCgroup|CloneNewUTS|CloneNewIPC|CloneNewPID|CloneNewNet|CloneNewTime) != 0 {
+			return "namespaces need CAP_SYS_ADMIN, or CLONE_NEWUSER with them"
+		}
+		return "namespaces need CAP_SYS_ADMIN, or CLONE_NEWUSER with them; CLONE_NEWUSER is switched off (user.max_user_namespaces, kernel.unprivileged_userns_clone), or needs a root that is not a chroot and IDs that are mapped; SetTID needs CAP_CHECKPOINT_RESTORE where the IDs are"
 	case syscall.EEXIST:
 		return "an ID of SetTID is taken: choose another, or wait until its task is collected"
 	case syscall.ENOSPC:
