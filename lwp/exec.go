@@ -54,16 +54,15 @@ func (e *ExecError) Unwrap() error { return e.Errno }
 
 // execState is what SpawnExec tells its child, and hears from it.
 type execState struct {
-	path, dir         *byte
-	argv, env         []*byte
-	fds               []int
-	next              int // no descriptor in use by anybody is above
-	setsid, setpgid   bool
-	pgid              int
-	cred              *syscall.Credential
-	call              uint32 // what failed, index of execCalls
-	errno             uint32
-	pathName, callStr string
+	path, dir       *byte
+	argv, env       []*byte
+	fds             []int
+	next            int // no descriptor in use by anybody is above
+	setsid, setpgid bool
+	pgid            int
+	cred            *syscall.Credential
+	call            uint32 // what failed, index of execCalls
+	errno           uint32
 }
 
 // What can fail in the child, for ExecError.Call.
@@ -90,8 +89,9 @@ var execCalls = [...]string{"execve", "setsid", "setpgid", "chdir", "setgroups",
 // soft limit the Go runtime has raised.
 //
 // Context: goroutine; it holds no P meanwhile.
-// Errors: *ExecError for what the child could not do; ErrHosted on a thread;
-// else as StartProcess.
+// Errors: *ExecError for what the child could not do; ErrHosted on a thread; a
+// *RuleError for CloneThread, CloneSighand, CloneFiles and CloneFS; else as
+// StartProcess.
 // Source: vfork(2), execve(2), posix_spawn(3).
 func SpawnExec(path string, argv []string, attr ExecAttr) (Process, error) {
 	if asm.Current() != nil {
@@ -101,12 +101,12 @@ func SpawnExec(path string, argv []string, attr ExecAttr) (Process, error) {
 		return Process{}, err
 	}
 	a := attr.ProcessAttr
-	if a.Flags&CloneThread != 0 {
-		return Process{}, errForkThread
-	}
 	a.Flags |= CloneVM | CloneVfork
 	if err := a.check(); err != nil {
 		return Process{}, err
+	}
+	if a.Flags&errSpawnFlags.Flags != 0 {
+		return Process{}, errSpawnFlags
 	}
 	x, err := newExecState(path, argv, &attr)
 	if err != nil {
@@ -114,7 +114,7 @@ func SpawnExec(path string, argv []string, attr ExecAttr) (Process, error) {
 	}
 	p, err := launch(nil, nil, nil, &a, uintptr(unsafe.Pointer(x)))
 	if err == nil && x.errno != 0 {
-		p.Wait()
+		p.collect()
 		err = &ExecError{execCalls[x.call], path, syscall.Errno(x.errno)}
 		p = Process{}
 	}
@@ -122,8 +122,15 @@ func SpawnExec(path string, argv []string, attr ExecAttr) (Process, error) {
 	return p, err
 }
 
+// collect takes back a child that has failed: a sibling is its parent's.
+func (p Process) collect() {
+	if _, err := p.Wait(); err != nil {
+		p.Release()
+	}
+}
+
 func newExecState(path string, argv []string, attr *ExecAttr) (x *execState, err error) {
-	x = &execState{setsid: attr.Setsid, setpgid: attr.Setpgid, pgid: attr.Pgid, cred: attr.Credential, pathName: path}
+	x = &execState{setsid: attr.Setsid, setpgid: attr.Setpgid, pgid: attr.Pgid, cred: attr.Credential}
 	if x.path, err = syscall.BytePtrFromString(path); err != nil {
 		return nil, &ExecError{"execve", path, syscall.EINVAL}
 	}
@@ -181,7 +188,7 @@ func (c *control) execMain() {
 	if s.locked {
 		unlockAll()
 	}
-	if !s.cleared && s.flags&CloneSighand == 0 {
+	if !s.cleared {
 		asm.ClearSignals()
 	}
 	s.dieWithParent()
@@ -193,17 +200,13 @@ func (c *control) execMain() {
 		call, errno = x.prepare(s)
 	}
 	if errno == 0 {
-		mask := s.blocked
-		if s.flags&CloneSighand != 0 {
-			mask = ^uint64(0) // exec gives the child a table of its own; nothing may come before
-		}
-		setMask(&mask)
+		setMask(&s.blocked)
 		call = callExec
 		_, _, errno = unix.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(x.path)),
 			uintptr(unsafe.Pointer(&x.argv[0])), uintptr(unsafe.Pointer(&x.env[0])))
 	}
 	x.call, x.errno = call, uint32(errno)
-	s.tell(op(call), errno)
+	s.tell(call, errno)
 	exitGroup(127)
 }
 
@@ -302,24 +305,25 @@ func (s *childState) openReport() (read int, err error) {
 	return int(s.report[0]), nil
 }
 
-// closeReport closes the parent's copy of the end to write, unless the table
-// of descriptors is the child's too, who closes it.
+// closeReport closes the parent's copy of the end to write.
 func (s *childState) closeReport() {
-	if s.report[1] >= 0 && s.flags&CloneFiles == 0 {
-		unix.RawSyscall(unix.SYS_CLOSE, uintptr(s.report[1]), 0, 0)
+	if s.report[1] >= 0 {
+		closeFD(int(s.report[1]))
 	}
 }
 
-// tell runs in the child.
-func (s *childState) tell(o op, errno syscall.Errno) {
+func closeFD(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// tell runs in the child. what is an op, or for SpawnExec an index of execCalls.
+func (s *childState) tell(what uint32, errno syscall.Errno) {
 	if s.report[1] < 0 {
 		return
 	}
-	v := uint32(o)<<16 | uint32(errno)
+	v := what<<16 | uint32(errno)
 	unix.RawSyscall(unix.SYS_WRITE, uintptr(s.report[1]), uintptr(unsafe.Pointer(&v)), unsafe.Sizeof(v))
-	unix.RawSyscall(unix.SYS_CLOSE, uintptr(s.report[1]), 0, 0)
-	if s.flags&CloneFiles == 0 && s.report[0] >= 0 {
-		unix.RawSyscall(unix.SYS_CLOSE, uintptr(s.report[0]), 0, 0)
+	closeFD(int(s.report[1]))
+	if s.report[0] >= 0 {
+		closeFD(int(s.report[0]))
 	}
 }
 
@@ -335,7 +339,7 @@ func (p Process) readReport(fd int, exec uintptr) error {
 			n, _, errno = unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&v)), unsafe.Sizeof(v))
 		}
 	}
-	unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+	closeFD(fd)
 	if n == 0 || v == 0 || v&0xffff == 0 {
 		return nil // it runs the program; or was killed, which Wait tells
 	}
@@ -344,6 +348,6 @@ func (p Process) readReport(fd int, exec uintptr) error {
 		x.call, x.errno = v>>16, v&0xffff
 		return nil // SpawnExec collects it
 	}
-	p.Wait()
+	p.collect()
 	return failed(op(v>>16), syscall.Errno(v&0xffff))
 }

@@ -183,10 +183,11 @@ var (
 	errSetTID       = &RuleError{0, "SetTID has at most 32 IDs, each above 0, and excludes CLONE_DETACHED"}
 	errCgroup       = &RuleError{CloneIntoCgroup, "CLONE_INTO_CGROUP and the descriptor Cgroup need each other"}
 	errPdeathsig    = &RuleError{CloneThread | CloneParent, "Pdeathsig is a signal number from 1 to 64, and excludes CLONE_THREAD and CLONE_PARENT: the caller is no parent of theirs"}
-	errAsRoot       = &RuleError{CloneNewUser, "AsRoot needs CLONE_NEWUSER"}
+	errAsRoot       = &RuleError{CloneNewUser, "AsRoot needs CLONE_NEWUSER, and excludes CLONE_FILES: the child reports by a descriptor of its own"}
 	errStackMemory  = &RuleError{0, "Stack has at least MinStackSize bytes and ends at a multiple of 16"}
 	errForkStack    = &RuleError{0, "Fork's child goes on with a copy of the caller's stack: Stack and StackSize are not for it"}
-	errForkThread   = &RuleError{CloneVM | CloneThread | CloneSighand | CloneVfork, "VFork and SpawnExec set CLONE_VM and CLONE_VFORK themselves and exclude CLONE_THREAD"}
+	errForkThread   = &RuleError{CloneVM | CloneThread | CloneSighand | CloneVfork, "VFork sets CLONE_VM and CLONE_VFORK itself, and excludes CLONE_THREAD"}
+	errSpawnFlags   = &RuleError{CloneThread | CloneSighand | CloneFiles | CloneFS, "SpawnExec excludes CLONE_THREAD, CLONE_SIGHAND, CLONE_FILES and CLONE_FS: until the exec its child would change what is this process's"}
 )
 
 // Check returns the first rule between flags that f breaks, or nil.

@@ -128,7 +128,8 @@ func VFork[T any](fn func(*T) int, arg *T, attr ProcessAttr) (Process, error) {
 // caller's. It is freestanding code from there on, with the goroutine's stack,
 // 32 KiB of it free, and a g of its own; all else is as in StartProcess. It
 // ends by ExitProcess, and must not return into code that is not freestanding:
-// deferred calls of its callers do not run.
+// deferred calls of its callers do not run. On a thread the child has a copy of
+// that thread's: thread-local storage and exit hooks too.
 //
 // Context: goroutine or thread.
 // Errors: as StartProcess; a *RuleError for CloneVM, Stack and StackSize.
@@ -185,7 +186,7 @@ func (a *ProcessAttr) check() error {
 		return errCgroup
 	case a.Pdeathsig < 0 || a.Pdeathsig > 64 || a.Pdeathsig != 0 && f&(CloneThread|CloneParent) != 0:
 		return errPdeathsig
-	case a.AsRoot && f&CloneNewUser == 0:
+	case a.AsRoot && (f&CloneNewUser == 0 || f&CloneFiles != 0):
 		return errAsRoot
 	}
 	for _, id := range a.SetTID {
@@ -217,9 +218,18 @@ func startProcess(fn func(unsafe.Pointer) int, arg unsafe.Pointer, a *ProcessAtt
 	return launch(me, fn, arg, a, 0)
 }
 
+// launches counts those of goroutines, which enter the scheduler once in a
+// while, for the reason that makeWay gives: one that only makes children and
+// waits for them would have its P taken away, and the runtime's monitor run
+// every 20 us beside it.
+var launches atomic.Uint32
+
 // launch is startProcess after the checks. exec is the *execState of a child
 // of SpawnExec, else 0.
 func launch(me *control, fn func(unsafe.Pointer) int, arg unsafe.Pointer, a *ProcessAttr, exec uintptr) (Process, error) {
+	if asm.Current() == nil && launches.Add(1)%64 == 0 {
+		runtime.Gosched()
+	}
 	flags := a.Flags | CloneSetTLS
 	if flags&CloneParent != 0 && flags&(CloneDetached|CloneThread) == 0 {
 		flags |= ClonePIDFD // its ID can be used again when it has ended, as its end is another's to collect
@@ -253,7 +263,7 @@ func launch(me *control, fn func(unsafe.Pointer) int, arg unsafe.Pointer, a *Pro
 		escape(unsafe.Pointer(a.ParentTID), unsafe.Pointer(a.ChildTID), unsafe.Pointer(unsafe.SliceData(a.Stack)), arg, *(*unsafe.Pointer)(unsafe.Pointer(&fn)))
 		if concurrent {
 			r.rooted = true
-			rootProc(r.index, root2{*(*unsafe.Pointer)(unsafe.Pointer(&fn)), arg, unsafe.Pointer(a.ParentTID), unsafe.Pointer(a.ChildTID)})
+			rootProc(r.index, procRoot{*(*unsafe.Pointer)(unsafe.Pointer(&fn)), arg, unsafe.Pointer(a.ParentTID), unsafe.Pointer(a.ChildTID)})
 		}
 	}
 	c.Fault = *(*uintptr)(unsafe.Pointer(&processFaultEntry))
@@ -296,7 +306,7 @@ func launch(me *control, fn func(unsafe.Pointer) int, arg unsafe.Pointer, a *Pro
 	}
 	if errno != 0 {
 		if read >= 0 {
-			unix.RawSyscall(unix.SYS_CLOSE, uintptr(read), 0, 0)
+			closeFD(read)
 		}
 		r.mu.Lock()
 		r.drop()
@@ -428,15 +438,9 @@ func (c *control) clone(a *ProcessAttr, twice bool, lo, hi uintptr) (pid uintptr
 	return pid, clone3, errno
 }
 
-// cloneHosted is the call on a goroutine. Once in a while the goroutine enters
-// the scheduler first, for the reason that makeWay gives: one that only makes
-// children and waits for them would have its P taken away, and the runtime's
-// monitor run every 20 us beside it.
+// cloneHosted is the call on a goroutine.
 func (c *control) cloneHosted(twice bool) (pid, errno uintptr) {
 	s := &c.proc
-	if hosted.Add(1)%64 == 0 && !s.locked {
-		runtime.Gosched()
-	}
 	switch {
 	case twice:
 		asm.Room()
@@ -447,9 +451,6 @@ func (c *control) cloneHosted(twice bool) (pid, errno uintptr) {
 	}
 	return asm.CloneProcessBlocking(&s.args)
 }
-
-// hosted counts calls of cloneHosted.
-var hosted atomic.Uint32
 
 // lockAll takes the locks of this package, and unlockAll gives them back.
 func lockAll() {
@@ -482,13 +483,15 @@ var mainPID = syscall.Getpid()
 // escape has what p points to lie on the heap, where it does not move.
 //
 //go:noinline
-func escape(p ...unsafe.Pointer) {
-	if escaped.never {
-		escaped.p = p
+func escape(all ...unsafe.Pointer) {
+	for _, p := range all {
+		if escaped.never {
+			escaped.p = p
+		}
 	}
 }
 
 var escaped struct {
 	never bool
-	p     []unsafe.Pointer
+	p     unsafe.Pointer
 }

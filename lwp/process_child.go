@@ -190,7 +190,7 @@ func (c *control) becomeProcess() {
 	s.dieWithParent()
 	if s.maps[0][0] != 0 {
 		errno := s.becomeRoot()
-		s.tell(opMaps, errno)
+		s.tell(uint32(opMaps), errno)
 		if errno != 0 {
 			exitGroup(exitSetup)
 		}
@@ -256,7 +256,7 @@ func store(path, b []byte) syscall.Errno {
 		return errno
 	}
 	_, _, errno = unix.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
-	unix.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+	closeFD(int(fd))
 	return errno
 }
 

@@ -20,7 +20,8 @@ import (
 // With LWPRT_STRESS=full in the environment it makes 50 000 of each, which
 // takes some minutes.
 func TestForksOfABusyProgram(t *testing.T) {
-	if lwptest.MustPass(t, nil) { // a small program: the price of a fork is that of its memory
+	full := os.Getenv("LWPRT_STRESS") == "full"
+	if !full && lwptest.MustPass(t, nil) { // a small program: the price of a fork is that of its memory
 		return
 	}
 	begin(t)
@@ -28,7 +29,7 @@ func TestForksOfABusyProgram(t *testing.T) {
 	if testing.Short() {
 		n = 300
 	}
-	if os.Getenv("LWPRT_STRESS") == "full" {
+	if full {
 		n = 50_000
 	} else if lwptest.Emulated() {
 		n = 60

@@ -124,7 +124,7 @@ func (p Process) lock() (*procRecord, error) {
 // drop frees r, locked, and unlocks it.
 func (r *procRecord) drop() {
 	if r.pidfd >= 0 {
-		unix.RawSyscall(unix.SYS_CLOSE, uintptr(r.pidfd), 0, 0)
+		closeFD(int(r.pidfd))
 	}
 	if r.ctl != 0 {
 		(*control)(pointer(r.ctl)).endProcess()
@@ -177,16 +177,17 @@ func (r *procRecord) shelve() {
 // stays until its record is used again.
 var procRoots struct {
 	mu sync.Mutex
-	of map[uint32]root2
+	of map[uint32]procRoot
 }
 
-type root2 struct{ fn, arg, parentTID, childTID unsafe.Pointer }
+// A procRoot is what was passed to one child.
+type procRoot struct{ fn, arg, parentTID, childTID unsafe.Pointer }
 
-func rootProc(i uint32, r root2) {
+func rootProc(i uint32, r procRoot) {
 	procRoots.mu.Lock()
 	defer procRoots.mu.Unlock()
 	if procRoots.of == nil {
-		procRoots.of = map[uint32]root2{}
+		procRoots.of = map[uint32]procRoot{}
 	}
 	procRoots.of[i] = r
 }

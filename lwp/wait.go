@@ -69,6 +69,8 @@ const (
 )
 
 // String returns, for instance, "exit status 3" or "killed by SIGTERM".
+//
+// Context: goroutine.
 func (s State) String() string {
 	sig := unix.SignalName(syscall.Signal(s.Status))
 	if sig == "" {
@@ -114,6 +116,9 @@ func (p Process) WaitWith(flags WaitFlags) (State, error) {
 	if flags&^waitAll != 0 || flags&(WExited|WStopped|WContinued) == 0 {
 		return State{}, failed(opWaitid, unix.EINVAL)
 	}
+	if flags&WNoHang == 0 && p.leaving() {
+		return p.block(flags)
+	}
 	s, err := p.try(flags)
 	if err != ErrRuns || flags&WNoHang != 0 {
 		return s, err
@@ -122,6 +127,19 @@ func (p Process) WaitWith(flags WaitFlags) (State, error) {
 		return p.poll(context.Background(), flags)
 	}
 	return p.block(flags)
+}
+
+// leaving says whether p is at its exit. vfork's maker goes on when the child
+// has let go of the memory, a little before it can be waited for: that wait is a
+// matter of microseconds, and is spared the poller.
+func (p Process) leaving() bool {
+	r, err := p.lock()
+	if err != nil {
+		return false
+	}
+	yes := r.leaving || r.ctl != 0 && (*control)(pointer(r.ctl)).proc.left
+	r.mu.Unlock()
+	return yes
 }
 
 // WaitContext is Wait that gives up when ctx is done. p goes on then.
@@ -159,15 +177,8 @@ func (p Process) try(flags WaitFlags) (s State, err error) {
 		r.mu.Unlock()
 		return s, ErrNotChild
 	}
-	// vfork's maker goes on when the child has let go of the memory, a little
-	// before it can be waited for. That wait is short: it holds the lock, and a
-	// thread, and is spared the poller.
-	short := flags&(WNoHang|WExited) == WExited && (r.leaving || r.ctl != 0 && (*control)(pointer(r.ctl)).proc.left)
-	if !short {
-		flags |= WNoHang
-	}
 	var info child
-	errno := waitid(unix.P_PID, int(r.pid), &info, flags, &s.Usage, short)
+	errno := waitid(unix.P_PID, int(r.pid), &info, flags|WNoHang, &s.Usage, false)
 	switch {
 	case errno == unix.ECHILD:
 		// It is not there, or not ours, or of the other kind.
@@ -283,8 +294,8 @@ func (p Process) shortly() {
 // poll waits in the runtime's poller.
 func (p Process) poll(ctx context.Context, flags WaitFlags) (s State, err error) {
 	p.shortly()
-	if s, err = p.try(flags); err != ErrRuns {
-		return s, err
+	if p.leaving() {
+		return p.block(flags)
 	}
 	f, err := p.pollable()
 	if err == errNoPidfd {
