@@ -139,6 +139,7 @@ func TestFlagParent(t *testing.T) {
 	if lwptest.MustPass(t, nil) { // a sibling is for the parent to collect, and that may not expect it
 		return
 	}
+	lwptest.SkipRace(t)
 	lwptest.NotEmulated(t, "CLONE_PARENT")
 	subreaper(t)
 	// Two generations: what the child makes is this process's.
