@@ -116,9 +116,6 @@ func (p Process) WaitWith(flags WaitFlags) (State, error) {
 	if flags&^waitAll != 0 || flags&(WExited|WStopped|WContinued) == 0 {
 		return State{}, failed(opWaitid, unix.EINVAL)
 	}
-	if flags&WNoHang == 0 && p.leaving() {
-		return p.block(flags)
-	}
 	s, err := p.try(flags)
 	if err != ErrRuns || flags&WNoHang != 0 {
 		return s, err
@@ -127,19 +124,6 @@ func (p Process) WaitWith(flags WaitFlags) (State, error) {
 		return p.poll(context.Background(), flags)
 	}
 	return p.block(flags)
-}
-
-// leaving says whether p is at its exit. vfork's maker goes on when the child
-// has let go of the memory, a little before it can be waited for: that wait is a
-// matter of microseconds, and is spared the poller.
-func (p Process) leaving() bool {
-	r, err := p.lock()
-	if err != nil {
-		return false
-	}
-	yes := r.leaving || r.ctl != 0 && (*control)(pointer(r.ctl)).proc.left
-	r.mu.Unlock()
-	return yes
 }
 
 // WaitContext is Wait that gives up when ctx is done. p goes on then.
@@ -164,7 +148,7 @@ type child struct {
 	_                     [100]byte
 }
 
-// try is WaitWith with WNoHang.
+// try is WaitWith with WNoHang, but for a child that is exiting.
 func (p Process) try(flags WaitFlags) (s State, err error) {
 	r, err := p.lock()
 	if err != nil {
@@ -177,8 +161,12 @@ func (p Process) try(flags WaitFlags) (s State, err error) {
 		r.mu.Unlock()
 		return s, ErrNotChild
 	}
+	short := flags&(WNoHang|WExited) == WExited && r.exiting()
+	if !short {
+		flags |= WNoHang
+	}
 	var info child
-	errno := waitid(unix.P_PID, int(r.pid), &info, flags|WNoHang, &s.Usage, false)
+	errno := waitid(unix.P_PID, int(r.pid), &info, flags, &s.Usage, short)
 	switch {
 	case errno == unix.ECHILD:
 		// It is not there, or not ours, or of the other kind.
@@ -202,6 +190,14 @@ func (p Process) try(flags WaitFlags) (s State, err error) {
 		r.mu.Unlock()
 	}
 	return s, nil
+}
+
+// exiting says whether the child is on its way through exit(2), past where
+// anything could stop it: it was about to call it, and has let go of the memory.
+// It can be waited for in some microseconds, which try does with r locked; the
+// poller would take longer.
+func (r *procRecord) exiting() bool {
+	return r.leaving || r.ctl != 0 && (*control)(pointer(r.ctl)).proc.left && atomic.LoadUint32(&r.exit) == 0
 }
 
 // gone drops r, locked, whose process has ended.
@@ -294,8 +290,8 @@ func (p Process) shortly() {
 // poll waits in the runtime's poller.
 func (p Process) poll(ctx context.Context, flags WaitFlags) (s State, err error) {
 	p.shortly()
-	if p.leaving() {
-		return p.block(flags)
+	if s, err = p.try(flags); err != ErrRuns {
+		return s, err
 	}
 	f, err := p.pollable()
 	if err == errNoPidfd {
