@@ -186,6 +186,46 @@ func TestVForkSuspendsOneThreadAlone(t *testing.T) {
 	ends(t, <-done, 0)
 }
 
+// TestForkLockIsHonoured: who makes a descriptor and then has it closed on exec
+// holds ForkLock between the two, and no child may come to be with a copy.
+func TestForkLockIsHonoured(t *testing.T) {
+	begin(t)
+	for _, c := range []struct {
+		name string
+		make func() (lwp.Process, error)
+	}{
+		{"StartProcess", func() (lwp.Process, error) { return lwp.StartProcess(answer, &seven, lwp.ProcessAttr{}) }},
+		{"VFork", func() (lwp.Process, error) { return lwp.VFork(answer, &seven, lwp.ProcessAttr{}) }},
+	} {
+		syscall.ForkLock.RLock()
+		made := make(chan lwp.Process)
+		go func() {
+			p, err := c.make()
+			if err != nil {
+				t.Error(err)
+			}
+			made <- p
+		}()
+		select {
+		case p := <-made:
+			t.Errorf("%s: a child was made under ForkLock", c.name)
+			syscall.ForkLock.RUnlock()
+			p.Wait()
+			continue
+		case <-time.After(20 * time.Millisecond):
+		}
+		syscall.ForkLock.RUnlock()
+		ends(t, <-made, 7)
+	}
+	// The table is shared: there is no copy.
+	if !lwptest.Emulated() {
+		syscall.ForkLock.RLock()
+		p := process(t, answer, &seven, lwp.ProcessAttr{Flags: lwp.CloneFiles})
+		syscall.ForkLock.RUnlock()
+		ends(t, p, 7)
+	}
+}
+
 func TestWaitIsExact(t *testing.T) {
 	begin(t)
 	a, sa := lingers(t, lwp.ProcessAttr{})
