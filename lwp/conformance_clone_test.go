@@ -74,7 +74,7 @@ func TestConformanceClone(t *testing.T) {
 			t.Run("settls", TestFlagSetTLS)
 			t.Run("stopped", func(t *testing.T) {
 				// CLONE_STOPPED is gone: its bit makes a cgroup namespace, and nobody stops.
-				p, s := lingers(t, lwp.ProcessAttr{Flags: lwp.Gone[1].Flag})
+				p, s := lingers(t, lwp.ProcessAttr{Flags: lwp.GoneFlags()[1].Flag})
 				s.dismiss(t, p)
 			})
 		}},

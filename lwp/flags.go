@@ -102,9 +102,7 @@ var flagInfos = []FlagInfo{
 	{CloneNewTime, "CLONE_NEWTIME", "5.6", "CAP_SYS_ADMIN", "a new time namespace"},
 }
 
-// Gone are flags that clone(2) no longer knows: their names, what they did, and
-// what the kernel takes their bits for now.
-var Gone = []FlagInfo{
+var goneFlags = []FlagInfo{
 	{ClonePIDFD, "CLONE_PID", "2.0 to 2.5.15", "", "gave the child its maker's process ID; the bit is CLONE_PIDFD since 5.2"},
 	{CloneNewCgroup, "CLONE_STOPPED", "2.6.0 to 2.6.38", "", "started the child stopped, as by SIGSTOP; the bit is CLONE_NEWCGROUP since 4.6"},
 }
@@ -113,6 +111,12 @@ var Gone = []FlagInfo{
 //
 // Context: goroutine.
 func AllFlags() []FlagInfo { return append([]FlagInfo(nil), flagInfos...) }
+
+// GoneFlags describes flags that clone(2) no longer knows: their names, what
+// they did, and the flag that the kernel takes their bits for now.
+//
+// Context: goroutine.
+func GoneFlags() []FlagInfo { return append([]FlagInfo(nil), goneFlags...) }
 
 // String returns the names of the flags, as clone(2) has them, with | between.
 func (f Flags) String() string {

@@ -455,7 +455,7 @@ func run() error {
 			return err
 		}
 	}
-	for _, g := range lwp.Gone {
+	for _, g := range lwp.GoneFlags() {
 		print(g.Name, "gone (%s): %s", g.Since, g.Does)
 	}
 	return nil
