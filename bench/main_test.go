@@ -98,6 +98,7 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Syscall":   syscallRows,
 		"Jitter":    jitterRows,
 		"Owned":     ownedRows,
+		"Process":   processRows("small"),
 	} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.name, func(t *testing.T) {
