@@ -392,8 +392,12 @@ func (c *core) live() int {
 }
 
 // settle tells those who wait what has become of the fibers; under mu, when all
-// workers are idle.
+// workers are idle, or Close ends them and nobody else will tell who is late.
 func (c *core) settle() {
+	if c.stopped {
+		c.tellAll()
+		return
+	}
 	if c.nidle < len(c.workers) || c.injected.Load() != 0 || c.blocked.Load() != 0 || c.timers.armed.Load() != 0 {
 		return
 	}
@@ -402,11 +406,15 @@ func (c *core) settle() {
 			return
 		}
 	}
+	if c.holds == 0 || c.live() == 0 {
+		c.tellAll()
+	}
+}
+
+// tellAll is settle once it is certain that nothing can go on.
+func (c *core) tellAll() {
 	result := uint32(allEnded)
 	if c.live() > 0 {
-		if c.holds > 0 {
-			return
-		}
 		result = stuck
 	}
 	for w := (*waiter)(pointer(c.waiters)); w != nil; w = (*waiter)(pointer(w.next)) {
