@@ -267,6 +267,7 @@ func (s *Scheduler) stop(n int) {
 	c.mu.Lock()
 	c.stopped = true
 	atomic.StoreUint32(&c.closing, 1)
+	c.settle()
 	c.mu.Unlock()
 	for _, w := range c.workers[:n] {
 		c.mu.Lock()

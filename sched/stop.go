@@ -52,7 +52,7 @@ func YieldTo(h Fiber) (bool, error) {
 	}
 	f := w.running()
 	w.enter()
-	if to.queuedOn(w) && atomic.LoadUint64(&to.serial) == h.serial && w.tick > 1 {
+	if to != f && to.queuedOn(w) && atomic.LoadUint64(&to.serial) == h.serial && w.tick > 1 {
 		w.tick--
 		w.remove(to)
 		w.push(f)
