@@ -96,6 +96,15 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Mutex":     mutexRows,
 		"TLSGet":    tlsRows,
 		"Syscall":   syscallRows,
+
+		"Switch":     switchRows,
+		"Yield":      yieldRows,
+		"SpawnBatch": batchRows,
+		"ParkUnpark": parkRows,
+		"Ring":       ringRows,
+		"Skynet":     skynetRows,
+		"Fib":        fibRows,
+		"Parked":     rowsParked(1000),
 	} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.name, func(t *testing.T) {
