@@ -92,6 +92,8 @@ func Leave(hi uintptr) { leaveFn(hi - StartRoom) }
 func FaultedPC() uintptr { return faultedPC }
 
 // ended is a func() (*Context, *uint32) value.
+//
+//lint:ignore U1000 read by assembly
 var ended uintptr
 
 // SetEnded sets, once, what runs on the stack of a context whose function has

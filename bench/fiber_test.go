@@ -80,8 +80,6 @@ type pair struct {
 }
 
 func switchContexts(b *testing.B) error {
-	p := new(pair)
-	p.n = b.N
 	arena := new(lwp.Arena)
 	defer arena.Close()
 	q, err := lwp.New[pair](arena)
@@ -255,8 +253,8 @@ func spawnFiber(b *testing.B) error {
 }
 
 type fiberJob struct {
-	n, good int
-	c       *counter
+	n int
+	c *counter
 }
 
 // BenchmarkSpawnBatch: one op is one of a thousand that are spawned, then all
@@ -657,8 +655,6 @@ type parking struct {
 	n     int
 	f     []sched.Fiber
 	woken int
-	full  uint32
-	open  sched.Fiber
 }
 
 func parkedFibers(b *testing.B, n int) error {

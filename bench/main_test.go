@@ -96,6 +96,8 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Mutex":     mutexRows,
 		"TLSGet":    tlsRows,
 		"Syscall":   syscallRows,
+		"Jitter":    jitterRows,
+		"Owned":     ownedRows,
 
 		"Switch":     switchRows,
 		"Yield":      yieldRows,

@@ -64,7 +64,8 @@
 //
 //   - Deferred calls do not run. Destructors of thread-local storage and exit
 //     hooks (OnExit) do.
-//   - A lock that was held stays held: one of package futex, and any that
+//   - A lock that was held stays held: one of package futex, but for a
+//     futex.RobustMutex, whose next owner is told; and any that
 //     library code had taken. A file of package os that a thread tried to
 //     write cannot be written after that, nor its descriptor be closed; what a
 //     library sets up at first use, under a sync.Once, is waited for for ever.

@@ -285,10 +285,10 @@ func Abort(msg string) {
 			green, lo, hi = true, l, h
 		}
 	}
-	*f = Fault{
-		Reason: Explicit, StackSize: int(hi - lo), green: green,
-		TID: int(atomic.LoadUint32(&recordAt(c.index).exit)),
-	}
+	// Not assigned as a whole: unoptimized code makes that on the stack first.
+	clear(unsafe.Slice((*byte)(unsafe.Pointer(f)), unsafe.Sizeof(*f)))
+	f.Reason, f.StackSize, f.green = Explicit, int(hi-lo), green
+	f.TID = int(atomic.LoadUint32(&recordAt(c.index).exit))
 	f.nmsg = copy(f.msg[:], msg)
 	f.frames(fp, lo, hi)
 	if f.n > 0 {

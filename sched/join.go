@@ -17,27 +17,23 @@ import (
 // Context: fiber, goroutine, or a thread that is no worker. A fiber that joins
 // one that is ready on the same worker runs it at once.
 // Errors: ErrNoFiber, ErrSelf, ErrDetached, ErrJoined; a *lwp.Fault if the
-// fiber died of one. Outside of fibers a *DeadlockError if nothing can run any
-// more; the fiber can then be joined again.
+// fiber died of one. Outside of fibers ErrDeadlock if nothing can run any more,
+// as a *DeadlockError on a goroutine; the fiber can then be joined again.
 // Ordering: the end of the fiber happens before Join returns.
 func (h Fiber) Join() error {
 	w := self()
 	if w == nil || w.idle() {
 		return h.joinOutside(futex.Never)
 	}
-	c, err := h.lookup()
-	if err != nil {
-		return err
+	if h.serial == 0 || h.at >= region.loops {
+		return ErrNoFiber
 	}
-	f := w.running()
-	if c == f {
-		return ErrSelf
-	}
+	f, c := w.running(), h.at.fiber()
 	// Run it, if it is ours to run: nobody can take it while the lock is held.
 	w.enter()
-	if c.queuedOn(w) && w.tick > 1 {
+	if c != f && c.queuedOn(w) && w.tick > 1 && c.serial == h.serial {
 		word := atomic.LoadUint64(&c.word)
-		if h.mine(word) && word&joinMask == 0 && atomic.CompareAndSwapUint64(&c.word, word, word|uint64(f.link())) {
+		if word&joinMask == 0 && atomic.CompareAndSwapUint64(&c.word, word, word|uint64(f.link())) {
 			w.remove(c)
 			f.setState(joining)
 			w.tick--
@@ -47,6 +43,12 @@ func (h Fiber) Join() error {
 		}
 	}
 	w.leave()
+	if _, err := h.lookup(); err != nil {
+		return err
+	}
+	if c == f {
+		return ErrSelf
+	}
 	for {
 		word := atomic.LoadUint64(&c.word)
 		if !h.mine(word) {
@@ -163,6 +165,9 @@ func (h Fiber) joinAs(me *waiter, f *fiber, c *core, d futex.Deadline) error {
 			}
 			if what == late {
 				return ErrTimeout
+			}
+			if asm.Current() != nil {
+				return ErrDeadlock
 			}
 			return c.report()
 		case over:

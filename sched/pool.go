@@ -151,16 +151,17 @@ var refillFn = func(p unsafe.Pointer) {
 // release frees the slot of a fiber that has ended, maybe the one on whose
 // stack the caller runs: nobody but w takes it before w is off that stack.
 func (w *worker) release(f *fiber) {
-	class := f.link().class()
-	k := &w.caches[class]
-	if class == w.core.class {
-		k = &w.free
+	l := f.link()
+	class := l.class()
+	k := &w.free
+	if class != w.class {
+		k = &w.caches[class]
 	}
-	if k.n == batchOf(class) {
+	if k.n >= batchOf(class) {
 		w.spill(k, class)
 	}
 	f.clear()
-	f.next, k.list = k.list, f.link()
+	f.next, k.list = k.list, l
 	k.n++
 }
 

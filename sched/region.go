@@ -24,6 +24,7 @@ var region struct {
 	mu    futex.Mutex
 	base  uintptr // a multiple of unit
 	span  uintptr // bytes of a span
+	shift uint    // from a link to its class
 	loops link    // where the last span begins: a link from here on is no fiber's
 	next  [spans]uintptr
 	free  [spans]uintptr // *chunk; chunks given back
@@ -68,7 +69,7 @@ func (l link) fiber() *fiber { return (*fiber)(pointer(region.base + uintptr(l)<
 func (f *fiber) link() link { return link((uintptr(unsafe.Pointer(f)) - region.base) >> linkShift) }
 
 // class returns the class of the span that l lies in.
-func (l link) class() int { return int(uintptr(l) << linkShift / region.span) }
+func (l link) class() int { return int(l >> region.shift) }
 
 // sizeOf returns the stack size of a class.
 func sizeOf(class int) uintptr { return 1 << (minStackShift + class) }
@@ -130,6 +131,7 @@ func reserve() error {
 			continue
 		}
 		region.span, region.table = 1<<shift, table
+		region.shift = uint(shift - linkShift)
 		region.loops = link(uintptr(loopClass) << shift >> linkShift)
 		region.serial.Store(1)
 		region.next[0] = 1 << chunkShift // no fiber has link 0

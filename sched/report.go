@@ -83,6 +83,9 @@ func (e *DeadlockError) Error() string {
 	return "sched: deadlock: " + list(e.Fibers, "wait and nothing can wake them", "waits and nothing can wake it")
 }
 
+// Unwrap returns ErrDeadlock.
+func (e *DeadlockError) Unwrap() error { return ErrDeadlock }
+
 // A LeftError lists the fibers that had not ended when the time was up.
 type LeftError struct{ Fibers []FiberInfo }
 

@@ -119,6 +119,9 @@ func New(config Config) (*Scheduler, error) {
 		return nil, err
 	}
 	c.class = classOf(size)
+	for _, w := range c.workers {
+		w.class = c.class
+	}
 	c.spins = cpus > 1
 	s := &Scheduler{core: c}
 	for i, w := range c.workers {
@@ -284,8 +287,8 @@ func (s *Scheduler) stop(n int) {
 
 // Wait waits until every fiber has ended.
 //
-// Context: goroutine, or a thread that is no worker.
-// Errors: ErrFiber, ErrClosed; a *DeadlockError if nothing can run any more.
+// Context: goroutine.
+// Errors: ErrHosted, ErrClosed; a *DeadlockError if nothing can run any more.
 func (s *Scheduler) Wait() error { return s.wait(futex.Never) }
 
 // WaitFor is Wait with a bound.
@@ -294,8 +297,8 @@ func (s *Scheduler) Wait() error { return s.wait(futex.Never) }
 func (s *Scheduler) WaitFor(d time.Duration) error { return s.wait(futex.After(d)) }
 
 func (s *Scheduler) wait(d futex.Deadline) error {
-	if w := self(); w != nil && !w.idle() {
-		return ErrFiber
+	if asm.Current() != nil {
+		return ErrHosted
 	}
 	c := s.use()
 	if c == nil {
@@ -384,7 +387,7 @@ func (s *Scheduler) refuse() bool {
 // long as there are more Holds than Releases, fibers that all wait are not
 // taken for a deadlock.
 //
-// Context: goroutine, or a thread that is no worker.
+// Context: goroutine.
 func (s *Scheduler) Hold() { s.hold(1) }
 
 // Release ends a Hold.

@@ -18,6 +18,7 @@ type worker struct {
 	length   uint32 // of the queue
 	tick     uint32 // switches until the next poll
 	core     *core
+	class    int   // core.class
 	free     cache // of the default class
 	left     uint32
 	faulted  uint32 // current has faulted
