@@ -98,7 +98,19 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Syscall":   syscallRows,
 		"Jitter":    jitterRows,
 		"Owned":     ownedRows,
+<<<<<<< HEAD
+
+		"Switch":     switchRows,
+		"Yield":      yieldRows,
+		"SpawnBatch": batchRows,
+		"ParkUnpark": parkRows,
+		"Ring":       ringRows,
+		"Skynet":     skynetRows,
+		"Fib":        fibRows,
+		"Parked":     rowsParked(1000),
+=======
 		"Process":   processRows("small"),
+>>>>>>> main
 	} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.name, func(t *testing.T) {

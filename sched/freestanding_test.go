@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	fs "lwprt/lwp/freestanding"
+	"lwprt/lwp/lwptest"
 )
 
 // onFiber are the functions that fibers call, and what runs on a fiber's stack.
@@ -30,6 +31,7 @@ var onThread = []struct {
 }
 
 func TestFibersCannotFault(t *testing.T) {
+	lwptest.SkipRace(t)
 	for _, f := range append(onFiber, onThread...) {
 		t.Run(f.name, func(t *testing.T) {
 			r, err := fs.Check(f.fn, fs.Except("lwprt/sched.(*core).report", "goroutines alone get that far"))
