@@ -15,9 +15,10 @@ import (
 //   - where g is (register and TLS slot), and the layout of type G;
 //   - that compiled code compares SP with g.stackguard0 on entry;
 //   - how far above stack.lo stackguard0 lies: deep enough for what runs
-//     unchecked below it, which the linker proves for the runtime's own value.
+//     unchecked below it, which the linker proves for the runtime's own value;
+//   - entersyscall and exitsyscall, which the linker lets packages call.
 //
-// CheckRuntime looks at the running program for each of them.
+// CheckRuntime looks at the running program for each of them but the last.
 
 // MaxTLS bounds the space in bytes below the thread pointer that TLSOffset may ask for.
 const MaxTLS = 64 << 10

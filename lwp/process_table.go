@@ -46,6 +46,8 @@ type procRecord struct {
 	_        [58]byte // two cache lines in all
 }
 
+var _ = [1]struct{}{}[unsafe.Sizeof(procRecord{})-128]
+
 // A Process is a handle of a child process, small and without pointers, so
 // that it can be copied and stored anywhere. When the end of the process has
 // been waited for, the handle is an error and never another process. The zero
