@@ -96,7 +96,7 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Mutex":     mutexRows,
 		"TLSGet":    tlsRows,
 		"Syscall":   syscallRows,
-		"Process":   processRows("small"),
+		"Process":   processRows("small", nil),
 	} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.name, func(t *testing.T) {
