@@ -98,7 +98,7 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Syscall":   syscallRows,
 		"Jitter":    jitterRows,
 		"Owned":     ownedRows,
-<<<<<<< HEAD
+		"Process":   processRows("small", nil),
 
 		"Switch":     switchRows,
 		"Yield":      yieldRows,
@@ -108,9 +108,6 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Skynet":     skynetRows,
 		"Fib":        fibRows,
 		"Parked":     rowsParked(1000),
-=======
-		"Process":   processRows("small"),
->>>>>>> main
 	} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.name, func(t *testing.T) {
