@@ -225,25 +225,50 @@ func (h Fiber) Unpark() error {
 	if err != nil {
 		return err
 	}
+	w := self()
+	if w != nil && w.core == f.core() {
+		ready, err := h.wake(f)
+		if ready {
+			w.readies(f)
+		}
+		return err
+	}
+	c := f.hold() // even a compare-and-swap that fails wants memory to write to
+	if c == nil {
+		return ErrJoined
+	}
+	ready, err := h.wake(f)
+	if ready {
+		if w != nil {
+			w.call(deliverFn, unsafe.Pointer(f))
+		} else {
+			f.deliver()
+		}
+	}
+	c.letGo()
+	return err
+}
+
+// wake does what Unpark does to h's word, and reports whether f now belongs to
+// the caller, who makes it ready.
+func (h Fiber) wake(f *fiber) (ready bool, err error) {
 	for {
 		word := atomic.LoadUint64(&f.word)
 		if !h.mine(word) {
-			return ErrJoined
+			return false, ErrJoined
 		}
 		if word&waiting == 0 {
 			if word&token != 0 || atomic.CompareAndSwapUint64(&f.word, word, word|token) {
-				return nil
+				return false, nil
 			}
 			continue
 		}
+		next := word &^ waiting
 		if word&asleep != 0 { // a ParkFor: it looks at the token
-			if atomic.CompareAndSwapUint64(&f.word, word, word&^(waiting|asleep)|token) {
-				f.makeReady()
-				return nil
-			}
-		} else if atomic.CompareAndSwapUint64(&f.word, word, word&^waiting) {
-			f.makeReady()
-			return nil
+			next = next&^asleep | token
+		}
+		if atomic.CompareAndSwapUint64(&f.word, word, next) {
+			return true, nil
 		}
 	}
 }
