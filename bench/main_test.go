@@ -107,6 +107,7 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Ring":       ringRows,
 		"Skynet":     skynetRows,
 		"Fib":        fibRows,
+		"Steal":      stealRows,
 		"Parked":     rowsParked(1000),
 	} {
 		for _, r := range rows {
