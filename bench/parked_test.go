@@ -97,6 +97,7 @@ func resident() int {
 type parking struct {
 	n     int
 	f     []sched.Fiber
+	in    int
 	woken int
 }
 
@@ -112,8 +113,8 @@ func parkedFibers(b *testing.B, n int) error {
 	}
 	perFiber := 0.0
 	b.ResetTimer()
-	for left := b.N; left > 0; left -= p.n {
-		p.n = min(left, n)
+	for range crowds(b, n) {
+		p.n, p.in = n, 0
 		before := resident()
 		f, err := sched.Spawn(s, (*parking).fill, p)
 		if err != nil {
@@ -132,7 +133,18 @@ func parkedFibers(b *testing.B, n int) error {
 	}
 	b.StopTimer()
 	b.ReportMetric(perFiber, "B/fiber")
-	return did(p.woken, b.N)
+	return crowded(b, n, p.woken)
+}
+
+// crowds returns how many crowds of n make b.N operations: whole ones, as their
+// size is what is measured.
+func crowds(b *testing.B, n int) int { return (b.N + n - 1) / n }
+
+// crowded ends a row of whole crowds.
+func crowded(b *testing.B, n, woken int) error {
+	ops := crowds(b, n) * n
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(ops), "ns/op")
+	return did(woken, ops)
 }
 
 // fill spawns the fibers and lets them park.
@@ -140,10 +152,13 @@ func (p *parking) fill() {
 	for i := range p.n {
 		p.f[i], _ = sched.Go((*parking).wait, p)
 	}
-	sched.Yield() // all are ahead in the queue
+	for p.in < p.n {
+		sched.Yield()
+	}
 }
 
 func (p *parking) wait() {
+	p.in++
 	sched.Park("the end")
 	p.woken++
 }
@@ -161,14 +176,12 @@ func parkedGoroutines(b *testing.B, n int) error {
 	perFiber := 0.0
 	var woken atomic.Int64
 	b.ResetTimer()
-	for left := b.N; left > 0; {
-		k := min(left, n)
-		left -= k
+	for range crowds(b, n) {
 		before := resident()
 		open := make(chan struct{})
 		var in, out sync.WaitGroup
-		in.Add(k)
-		for range k {
+		in.Add(n)
+		for range n {
 			out.Go(func() {
 				in.Done()
 				<-open
@@ -176,11 +189,11 @@ func parkedGoroutines(b *testing.B, n int) error {
 			})
 		}
 		in.Wait()
-		perFiber = max(perFiber, float64(resident()-before)/float64(k))
+		perFiber = max(perFiber, float64(resident()-before)/float64(n))
 		close(open)
 		out.Wait()
 	}
 	b.StopTimer()
 	b.ReportMetric(perFiber, "B/fiber")
-	return did(woken.Load(), int64(b.N))
+	return crowded(b, n, int(woken.Load()))
 }
