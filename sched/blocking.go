@@ -17,7 +17,8 @@ type helpers struct {
 	first   uintptr // *call, oldest first
 	last    uintptr
 	threads int
-	idle    int
+	queued  int    // calls
+	idle    int    // threads without a call, some of which may be on their way to a queued one
 	word    uint32 // futex word, counts what helpers are woken for
 	stopped bool
 	all     [maxHelpers]helper
@@ -104,10 +105,9 @@ var submitFn = func(p unsafe.Pointer) {
 		(*call)(pointer(h.last)).next = uintptr(p)
 	}
 	h.last = uintptr(p)
+	h.queued++
 	var x *helper
-	if h.idle > 0 {
-		h.idle--
-	} else {
+	if h.idle < h.queued {
 		x = h.vacant(c)
 	}
 	h.word++
@@ -132,8 +132,12 @@ var submitFn = func(p unsafe.Pointer) {
 	h.mu.Unlock()
 	if alone {
 		// No thread is there to make the call and none can be had: this one
-		// makes it, and its fibers wait.
+		// makes it, and its fibers wait. The call is not on a fiber.
+		w := self()
+		f := w.running()
+		w.setRunning(w.loop)
 		c.serve(nil)
+		w.setRunning(f)
 	}
 }
 
@@ -209,8 +213,12 @@ func (c *core) serve(x *helper) {
 			for atomic.LoadUint32(&h.word) == v {
 				futex.Wait(&h.word, v)
 			}
+			h.mu.Lock()
+			h.idle--
+			h.mu.Unlock()
 			continue
 		}
+		h.queued--
 		if h.first = k.next; h.first == 0 {
 			h.last = 0
 		}

@@ -15,7 +15,8 @@ import (
 // Join waits until h has ended, then frees its slot. One can join a fiber, once.
 //
 // Context: fiber, goroutine, or a thread that is no worker. A fiber that joins
-// one that is ready on the same worker runs it at once.
+// one that is ready on the same worker runs it at once; for one of another
+// scheduler it waits in Blocking.
 // Errors: ErrNoFiber, ErrSelf, ErrDetached, ErrJoined; a *lwp.Fault if the
 // fiber died of one. Outside of fibers ErrDeadlock if nothing can run any more,
 // as a *DeadlockError on a goroutine; the fiber can then be joined again.
@@ -48,6 +49,9 @@ func (h Fiber) Join() error {
 	}
 	if c == f {
 		return ErrSelf
+	}
+	if c.core() != w.core {
+		return h.joinAcross()
 	}
 	for {
 		word := atomic.LoadUint64(&c.word)
@@ -129,30 +133,64 @@ func (h Fiber) JoinFor(d time.Duration) error {
 
 // joinOutside waits with a futex.
 func (h Fiber) joinOutside(d futex.Deadline) error {
-	f, err := h.lookup()
-	if err != nil {
-		return err
+	fault, err := h.awaitOutside(d)
+	if err == nil && fault != 0 {
+		return lwp.KeepFault((*lwp.Fault)(pointer(fault)))
 	}
-	c := f.hold()
-	if c == nil {
-		return ErrJoined
-	}
-	b, err := newBlock()
-	if err == nil {
-		err = h.joinAs((*waiter)(b), f, c, d)
-		freeBlock(b)
-	}
-	c.letGo()
 	return err
 }
 
-// joinAs is joinOutside with me to wait.
-func (h Fiber) joinAs(me *waiter, f *fiber, c *core, d futex.Deadline) error {
+// awaitOutside is joinOutside which returns the fault that the fiber died of, to
+// be kept or dropped.
+func (h Fiber) awaitOutside(d futex.Deadline) (fault uintptr, err error) {
+	f, err := h.lookup()
+	if err != nil {
+		return 0, err
+	}
+	c := f.hold()
+	if c == nil {
+		return 0, ErrJoined
+	}
+	b, err := newBlock()
+	if err == nil {
+		fault, err = h.joinAs((*waiter)(b), f, c, d)
+		freeBlock(b)
+	}
+	c.letGo()
+	return fault, err
+}
+
+// joinAcross is Join of a fiber of another scheduler, whose workers could not
+// make the caller ready: a thread that is no worker waits.
+func (h Fiber) joinAcross() error {
+	x := crossing{h: h}
+	if err := Blocking(cross, (*crossing)(noescape(unsafe.Pointer(&x)))); err != nil {
+		return err
+	}
+	f := self().running()
+	if x.fault != 0 {
+		f.inherits(x.fault)
+		return f.joined()
+	}
+	return x.err
+}
+
+// A crossing lies on the stack of the fiber that joins.
+type crossing struct {
+	h     Fiber
+	fault uintptr
+	err   error // a package variable
+}
+
+func cross(x *crossing) { x.fault, x.err = x.h.awaitOutside(futex.Never) }
+
+// joinAs is awaitOutside with me to wait.
+func (h Fiber) joinAs(me *waiter, f *fiber, c *core, d futex.Deadline) (fault uintptr, err error) {
 	mine := uint64((*fiber)(unsafe.Pointer(me)).link())
 	for {
 		word := atomic.LoadUint64(&f.word)
 		if !h.mine(word) {
-			return ErrJoined
+			return 0, ErrJoined
 		}
 		switch uint32(word) {
 		case 0:
@@ -160,27 +198,36 @@ func (h Fiber) joinAs(me *waiter, f *fiber, c *core, d futex.Deadline) error {
 				continue
 			}
 			what := c.await(me, d)
-			if what == allEnded || !h.cancel(f, mine) {
+			if what == allEnded {
+				continue
+			}
+			if !h.cancel(f, mine) {
+				f.told(h.serial)
 				continue
 			}
 			if what == late {
-				return ErrTimeout
+				return 0, ErrTimeout
 			}
-			if asm.Current() != nil {
-				return ErrDeadlock
-			}
-			return c.report()
+			return 0, c.report()
 		case over:
 			if atomic.CompareAndSwapUint64(&f.word, word, word&^joinMask|taken) {
 				fault := f.takeEnded()
 				c.release(f)
-				return faultError(fault)
+				return fault, nil
 			}
 		case noJoin:
-			return ErrDetached
+			return 0, ErrDetached
 		default:
-			return ErrJoined
+			return 0, ErrJoined
 		}
+	}
+}
+
+// told waits until the end of a fiber, which has found a waiter in its word, is
+// done with the waiter.
+func (f *fiber) told(serial uint64) {
+	for atomic.LoadUint64(&f.serial) == serial && atomic.LoadUint32(&f.state) == ending {
+		unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 	}
 }
 
@@ -368,14 +415,6 @@ var (
 	reportFn = func(p unsafe.Pointer) { reportFault(uintptr(p)) }
 	tellFn   = func(p unsafe.Pointer) { (*waiter)(p).tell(allEnded) }
 )
-
-// faultError is the error that a Join from outside returns of a fiber that died of fault.
-func faultError(fault uintptr) error {
-	if fault == 0 {
-		return nil
-	}
-	return lwp.KeepFault((*lwp.Fault)(pointer(fault)))
-}
 
 func reportFault(fault uintptr) {
 	if fault != 0 {

@@ -76,7 +76,8 @@ func internal(name string) bool {
 func (h Fiber) String() string { return fmt.Sprintf("%d.%d", h.at, h.serial) }
 
 // A DeadlockError says that no fiber can go on: every worker is idle, no timer
-// runs, no Blocking call and no Hold is outstanding, and these fibers wait.
+// runs, no Blocking call and no Hold is outstanding, and these fibers wait. For
+// a thread, none are listed.
 type DeadlockError struct{ Fibers []FiberInfo }
 
 func (e *DeadlockError) Error() string {
@@ -114,7 +115,12 @@ func list(fibers []FiberInfo, do, does string) string {
 }
 
 // report returns the deadlock that settle has found.
-func (c *core) report() error { return &DeadlockError{c.fibers(true)} }
+func (c *core) report() error {
+	if asm.Current() != nil {
+		return ErrDeadlock // no heap here for a list
+	}
+	return &DeadlockError{c.fibers(true)}
+}
 
 // fibers returns what is known of the fibers of c: of all whose slots are in
 // use, or of those that have not ended.

@@ -55,9 +55,16 @@ func YieldTo(h Fiber) (bool, error) {
 	if to != f && to.queuedOn(w) && atomic.LoadUint64(&to.serial) == h.serial && w.tick > 1 {
 		w.tick--
 		w.remove(to)
-		w.push(f)
+		release := &w.inside
+		if f.flags&pinned == 0 {
+			w.push(f)
+		} else { // thieves must not see it
+			w.leave()
+			w.bind(f)
+			release = &w.left
+		}
 		w.setRunning(to)
-		asm.Switch(&f.Context, &to.Context, &w.inside)
+		asm.Switch(&f.Context, &to.Context, release)
 		return true, nil
 	}
 	w.leave()

@@ -2,6 +2,7 @@ package sched_test
 
 import (
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lwprt/futex"
+	"lwprt/lwp"
 	"lwprt/lwp/lwptest"
 	"lwprt/sched"
 )
@@ -204,4 +206,87 @@ func TestBlockingStopsNobody(t *testing.T) {
 	if r.got.Load() != n || r.err != 0 || ran.Load() != 1000 {
 		t.Errorf("%d of %d read, %v; %d others ran", r.got.Load(), n, r.err.err(), ran.Load())
 	}
+}
+
+// TestWakeFromAGoroutineIsCheap compares the time from an Unpark on a goroutine
+// until the fiber runs, on a worker that sleeps, with that of a bare futex
+// wake, in turns: the worker may take twice as long.
+func TestWakeFromAGoroutineIsCheap(t *testing.T) {
+	lwptest.NotEmulated(t, "the timing of two threads")
+	if runtime.NumCPU() < 2 {
+		t.Skip("one CPU: what is measured is the kernel's choice of who runs")
+	}
+	s := begin(t, 1)
+	s.Hold()
+	defer s.Release()
+	w := &wakes{n: lwptest.Count(200, 40)}
+	f := spawn(t, s, func(w *wakes) {
+		for w.over.Load() == 0 {
+			sched.Park("the goroutine")
+			w.at.Store(futex.Monotonic())
+		}
+	}, w)
+	th, err := lwp.Start(func(w *wakes) {
+		for v := uint32(0); w.over.Load() == 0; v = atomic.LoadUint32(&w.word) {
+			for atomic.LoadUint32(&w.word) == v {
+				futex.Wait(&w.word, v)
+			}
+			w.at.Store(futex.Monotonic())
+		}
+	}, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := func() {
+		atomic.AddUint32(&w.word, 1)
+		futex.Wake(&w.word, 1)
+	}
+	unpark := func() { f.Unpark() }
+	ratio := 0.0
+	for range 10 { // the machine has other things to do as well
+		fiber, thread := w.medians(unpark, bare)
+		if ratio = float64(fiber) / float64(thread); ratio <= 2 {
+			t.Logf("a fiber %v, a thread %v", fiber, thread)
+			break
+		}
+	}
+	if ratio > 2 {
+		t.Errorf("the wake of a worker takes %.1f times as long as that of a thread", ratio)
+	}
+	w.over.Store(1)
+	unpark()
+	bare()
+	within(t, "Join", f.Join)
+	within(t, "Join", th.Join)
+}
+
+type wakes struct {
+	n    int
+	word uint32
+	at   atomic.Int64
+	over atomic.Uint32
+}
+
+// medians returns how long the two take until w.at is set, the caller asleep
+// between the two.
+func (w *wakes) medians(a, b func()) (ma, mb time.Duration) {
+	var times [2][]time.Duration
+	for i := range 2 * w.n {
+		time.Sleep(200 * time.Microsecond) // the one who waits sleeps by then
+		w.at.Store(0)
+		start := futex.Monotonic()
+		if i%2 == 0 {
+			a()
+		} else {
+			b()
+		}
+		for w.at.Load() == 0 {
+			runtime.Gosched()
+		}
+		times[i%2] = append(times[i%2], time.Duration(w.at.Load()-start))
+	}
+	for i := range times {
+		slices.Sort(times[i])
+	}
+	return times[0][w.n/2], times[1][w.n/2]
 }
