@@ -98,6 +98,7 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Syscall":   syscallRows,
 		"Jitter":    jitterRows,
 		"Owned":     ownedRows,
+		"Process":   processRows("small"),
 
 		"Switch":     switchRows,
 		"Yield":      yieldRows,

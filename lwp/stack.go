@@ -42,6 +42,7 @@ type control struct {
 	self       Thread // what Self returns: the run's handle on a pooled thread
 	hooks      [maxHooks]hook
 	setup      setup
+	proc       childState // of a process, not of a thread
 	faultState
 }
 
