@@ -40,7 +40,7 @@ func TestForkAndCloneDifferByFlags(t *testing.T) {
 
 func TestHostNameChangesInOneNamespace(t *testing.T) {
 	lwptest.NotEmulated(t, "namespaces")
-	out, err := run(t, "newuts")
+	out, err := run(t, build(t, "newuts"))
 	if err != nil && strings.Contains(out, "This program needs CAP_SYS_ADMIN") {
 		t.Skip("the program says what it lacks: ", err)
 	}
@@ -57,7 +57,7 @@ func TestHostNameChangesInOneNamespace(t *testing.T) {
 
 func TestFirstOfItsPIDNamespace(t *testing.T) {
 	lwptest.NotEmulated(t, "namespaces")
-	out, err := run(t, "pid1")
+	out, err := run(t, build(t, "pid1"))
 	if err != nil && strings.Contains(out, "needs a kernel that gives user namespaces") {
 		t.Skip("the program says what it lacks: ", err)
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 func TestPriorityInversionIsShownAndCured(t *testing.T) {
-	out, err := run(t, "priorityinversion")
+	out, err := run(t, build(t, "priorityinversion"))
 	if err != nil && strings.Contains(out, "sched_setscheduler") {
 		find1(t, out, `This program needs the right to make real-time threads: .*`)
 		t.Skip("no real-time threads here, and the program says so")
