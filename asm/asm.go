@@ -127,6 +127,9 @@ func TLSOffset() int
 // stack does not run out while it is held.
 func Headroom()
 
+// StopRoom is Headroom for 512 bytes: what a green thread needs to stop.
+func StopRoom()
+
 // Relax tells the CPU that the caller spins (PAUSE, YIELD).
 func Relax()
 

@@ -64,6 +64,8 @@ var (
 // MXCSR, the x87 control word and FPCR are the thread's too.
 //
 // Context: thread.
+//
+//go:nosplit // callers hold locks, which an overflow would keep
 func Switch(from, to *Context, release *uint32) { switchFn(from, to, release) }
 
 // SwitchIf is Switch to to if *word is old, which it replaces by new: when the
@@ -71,6 +73,8 @@ func Switch(from, to *Context, release *uint32) { switchFn(from, to, release) }
 // false at once. The exchange orders what comes before and after it.
 //
 // Context: thread.
+//
+//go:nosplit // as Switch
 func SwitchIf(from, to *Context, word *uint64, old, new uint64) bool {
 	return switchIfFn(from, to, word, old, new)
 }

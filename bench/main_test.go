@@ -98,7 +98,7 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Syscall":   syscallRows,
 		"Jitter":    jitterRows,
 		"Owned":     ownedRows,
-		"Process":   processRows("small"),
+		"Process":   processRows("small", nil),
 
 		"Switch":     switchRows,
 		"Yield":      yieldRows,
@@ -107,6 +107,7 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Ring":       ringRows,
 		"Skynet":     skynetRows,
 		"Fib":        fibRows,
+		"Steal":      stealRows,
 		"Parked":     rowsParked(1000),
 	} {
 		for _, r := range rows {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -32,24 +33,32 @@ import (
 //     os.StartProcess and Wait, on which os/exec is built; posixspawn is C's.
 //     None passes descriptors on, or an environment.
 func BenchmarkProcess(b *testing.B) {
-	for _, rss := range []string{"small", "1Gi"} {
-		if rss == "1Gi" {
-			free, err := touch(1 << 30)
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer free()
-		}
-		compare(b, processRows(rss))
-	}
+	compare(b, processRows("small", nil))
+	free := func() {}
+	defer func() { free() }()
+	compare(b, processRows("1Gi", sync.OnceValue(func() (err error) {
+		free, err = touch(1 << 30)
+		return err
+	})))
 }
 
-func processRows(rss string) []row {
+// processRows returns the rows for one size of the maker, which prepare gives it.
+func processRows(rss string, prepare func() error) []row {
 	var rows []row
 	add := func(impl, prog string, body func(*testing.B) error) {
 		name := "impl=" + impl
 		if prog != "" {
 			name += "/prog=" + prog
+		}
+		if prepare != nil {
+			alone := body
+			body = func(b *testing.B) error {
+				if err := prepare(); err != nil {
+					return err
+				}
+				b.ResetTimer()
+				return alone(b)
+			}
 		}
 		rows = append(rows, row{name + "/rss=" + rss, body})
 	}
@@ -73,7 +82,7 @@ func processRows(rss string) []row {
 func touch(size int) (free func(), err error) {
 	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
-		return nil, fmt.Errorf("mmap: %w", err)
+		return func() {}, fmt.Errorf("mmap: %w", err)
 	}
 	unix.Madvise(mem, unix.MADV_NOHUGEPAGE)
 	for i := 0; i < size; i += 4096 {

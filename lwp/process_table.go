@@ -43,8 +43,10 @@ type procRecord struct {
 	summoned uint32   // see everyone
 	rooted   bool     // procRoots holds what was passed
 	leaving  bool     // the child is at its exit: its end is a matter of microseconds
-	_        [58]byte // two cache lines in all
+	_        [50]byte // two cache lines in all
 }
+
+var _ = [1]struct{}{}[unsafe.Sizeof(procRecord{})-128]
 
 // A Process is a handle of a child process, small and without pointers, so
 // that it can be copied and stored anywhere. When the end of the process has

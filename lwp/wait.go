@@ -97,8 +97,8 @@ func (s State) String() string {
 // is no longer good. Of several callers one gets the State.
 //
 // Context: goroutine or thread. A goroutine waits for p's descriptor in the
-// runtime's poller, and blocks a thread only where there is none (pidfd_open(2),
-// Linux 5.3).
+// runtime's poller. It blocks a thread where there is none (pidfd_open(2), Linux
+// 5.3), and for up to 100 µs with CloneVM, in case p soon ends.
 // Errors: ErrNoProcess; ErrWaited; ErrNotChild for a process with CloneParent,
 // on a handle that a forked child has copied, or where SIGCHLD is ignored or
 // somebody waits for any child.

@@ -71,6 +71,7 @@ type core struct {
 	unfenced bool   // Fence does not work here
 	naive    bool   // for a test: steps 2 and 3 are left out
 	window   uint16 // for a test: how long it is from the last search to step 1
+	late     uint16 // for a test: how long wakes are on their way
 
 	outside [classes]link // free slots for Spawn, linked by next; under mu
 	pools   [classes]pool
@@ -89,7 +90,7 @@ func (c *core) reset() {
 	c.closing = 0
 	c.injected.Store(0)
 	c.blocked.Store(0)
-	c.workers, c.class, c.spins, c.unfenced, c.naive, c.window = nil, 0, false, false, false, 0
+	c.workers, c.class, c.spins, c.unfenced, c.naive, c.window, c.late = nil, 0, false, false, false, 0, 0
 	c.outside = [classes]link{}
 	c.timers, c.helpers = timers{}, helpers{}
 	c.ws, c.made = nil, 0
@@ -193,6 +194,9 @@ func (c *core) unpark(w *worker) bool {
 // rouse lets w, which unpark has taken off the list, wake up.
 func (w *worker) rouse() {
 	if w != nil {
+		for range w.core.late {
+			asm.Relax()
+		}
 		atomic.StoreUint32(&w.wake, 1)
 		futex.Wake(&w.wake, 1)
 	}
@@ -243,17 +247,23 @@ func (c *core) park(w *worker) bool {
 	last := w.parked && c.nidle == len(c.workers) && !c.trimmed
 	c.mu.Unlock()
 	w.stats.idles++
+	woken := false
 	if at == 0 && last {
-		if w.sleep(futex.After(trimDelay)) {
-			return true
+		if woken = w.sleep(futex.After(trimDelay)); !woken {
+			c.trimIdle()
 		}
-		c.trimIdle()
 	}
 	d := futex.Never
 	if at != 0 {
 		d = futex.AtMonotonic(at)
 	}
-	if !w.sleep(d) {
+	if !woken {
+		w.sleep(d)
+	}
+	// Who wakes w has taken it off the list. But the time may be up; or it was
+	// woken by one who took it off before it last came back from step 3, without
+	// sleep, and who was slow to set wake.
+	if w.parked {
 		c.mu.Lock()
 		c.unpark(w)
 		c.mu.Unlock()
@@ -382,16 +392,29 @@ func (c *core) live() int {
 }
 
 // settle tells those who wait what has become of the fibers; under mu, when all
-// workers are idle.
+// workers are idle, or Close ends them and nobody else will tell who is late.
 func (c *core) settle() {
+	if c.stopped {
+		c.tellAll()
+		return
+	}
 	if c.nidle < len(c.workers) || c.injected.Load() != 0 || c.blocked.Load() != 0 || c.timers.armed.Load() != 0 {
 		return
 	}
-	result := uint32(allEnded)
-	if c.live() > 0 {
-		if c.holds > 0 {
+	for _, w := range c.workers {
+		if w.inbox != 0 { // came before w was idle, which takes its second look yet
 			return
 		}
+	}
+	if c.holds == 0 || c.live() == 0 {
+		c.tellAll()
+	}
+}
+
+// tellAll is settle once it is certain that nothing can go on.
+func (c *core) tellAll() {
+	result := uint32(allEnded)
+	if c.live() > 0 {
 		result = stuck
 	}
 	for w := (*waiter)(pointer(c.waiters)); w != nil; w = (*waiter)(pointer(w.next)) {

@@ -1,8 +1,13 @@
 package sched
 
+import "unsafe"
+
 // Widen makes the time longer between a worker's last search and its entry in
 // the list of idle ones; naive has it sleep then without a second look.
 func (s *Scheduler) Widen(naive bool) { s.core.window, s.core.naive = 500, naive }
+
+// Delay makes the time longer between the choice of a worker to wake and its wake.
+func (s *Scheduler) Delay() { s.core.late = 2000 }
 
 // Slots returns how many slots are neither free nor unused.
 func (s *Scheduler) Slots() int {
@@ -58,4 +63,31 @@ func (s *Scheduler) Threads() (tids []int) {
 		tids = append(tids, w.thread.TID())
 	}
 	return tids
+}
+
+// Consistent says whether what core.mu guards holds together.
+func (s *Scheduler) Consistent() bool {
+	c := s.core
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	idle, parked, searching := 0, 0, 0
+	for l := c.idle; l != 0 && idle <= len(c.workers); idle++ {
+		w := (*worker)(pointer(l))
+		if !w.parked || w.searching {
+			return false
+		}
+		l = w.nextIdle
+	}
+	for _, w := range c.workers {
+		if w.parked {
+			parked++
+			if w.length != 0 || w.bound != 0 || w.current != uintptr(unsafe.Pointer(w.loop)) {
+				return false // it has something to do
+			}
+		}
+		if w.searching {
+			searching++
+		}
+	}
+	return idle == c.nidle && parked == idle && searching == c.searching
 }

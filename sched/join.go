@@ -206,6 +206,20 @@ func (h Fiber) Detach() error {
 	if err != nil {
 		return err
 	}
+	if w := self(); w != nil && w.core == f.core() {
+		return h.detach(f)
+	}
+	c := f.hold() // as in Unpark
+	if c == nil {
+		return ErrJoined
+	}
+	err = h.detach(f)
+	c.letGo()
+	return err
+}
+
+// detach is Detach of a fiber whose scheduler the caller holds or runs on.
+func (h Fiber) detach(f *fiber) error {
 	for {
 		word := atomic.LoadUint64(&f.word)
 		if !h.mine(word) {
@@ -218,7 +232,11 @@ func (h Fiber) Detach() error {
 			}
 		case over:
 			if atomic.CompareAndSwapUint64(&f.word, word, word&^joinMask|taken) {
-				f.forget()
+				if w := self(); w != nil {
+					w.call(forgetFn, unsafe.Pointer(f))
+				} else {
+					f.forget()
+				}
 				return nil
 			}
 		case noJoin:
@@ -229,14 +247,15 @@ func (h Fiber) Detach() error {
 	}
 }
 
+var forgetFn = func(f unsafe.Pointer) { (*fiber)(f).forget() }
+
 // forget frees the slot of a fiber that has ended and was taken by the caller.
 func (f *fiber) forget() {
 	reportFault(f.takeEnded())
-	if w := self(); w != nil && w.core == f.core() {
+	if w, c := self(), f.core(); w != nil && w.core == c {
 		w.release(f)
-	} else if c := f.hold(); c != nil {
+	} else {
 		c.release(f)
-		c.letGo()
 	}
 }
 
@@ -326,6 +345,9 @@ func (f *fiber) end() {
 		if f.flags&hasFault == 0 { // the first counts; a destructor may fault too
 			w.call(holdFn, unsafe.Pointer(f))
 		}
+	}
+	if f.timer != 0 {
+		w.disarm(f) // it faulted on its way to a wait
 	}
 	if f.flags&hasLocals != 0 {
 		f.endLocals()

@@ -52,7 +52,7 @@ func YieldTo(h Fiber) (bool, error) {
 	}
 	f := w.running()
 	w.enter()
-	if to.queuedOn(w) && atomic.LoadUint64(&to.serial) == h.serial && w.tick > 1 {
+	if to != f && to.queuedOn(w) && atomic.LoadUint64(&to.serial) == h.serial && w.tick > 1 {
 		w.tick--
 		w.remove(to)
 		w.push(f)
@@ -175,6 +175,7 @@ func parkUntil(reason string, at int64, until uint64) bool {
 			return true
 		}
 	}
+	asm.StopRoom()
 	if w.arm(f, at) != 0 {
 		// No memory for the timer: the worker sleeps with the fiber.
 		lwp.Sleep(time.Duration(at - futex.Monotonic()))
@@ -224,25 +225,50 @@ func (h Fiber) Unpark() error {
 	if err != nil {
 		return err
 	}
+	w := self()
+	if w != nil && w.core == f.core() {
+		ready, err := h.wake(f)
+		if ready {
+			w.readies(f)
+		}
+		return err
+	}
+	c := f.hold() // even a compare-and-swap that fails wants memory to write to
+	if c == nil {
+		return ErrJoined
+	}
+	ready, err := h.wake(f)
+	if ready {
+		if w != nil {
+			w.call(deliverFn, unsafe.Pointer(f))
+		} else {
+			f.deliver()
+		}
+	}
+	c.letGo()
+	return err
+}
+
+// wake does what Unpark does to h's word, and reports whether f now belongs to
+// the caller, who makes it ready.
+func (h Fiber) wake(f *fiber) (ready bool, err error) {
 	for {
 		word := atomic.LoadUint64(&f.word)
 		if !h.mine(word) {
-			return ErrJoined
+			return false, ErrJoined
 		}
 		if word&waiting == 0 {
 			if word&token != 0 || atomic.CompareAndSwapUint64(&f.word, word, word|token) {
-				return nil
+				return false, nil
 			}
 			continue
 		}
+		next := word &^ waiting
 		if word&asleep != 0 { // a ParkFor: it looks at the token
-			if atomic.CompareAndSwapUint64(&f.word, word, word&^(waiting|asleep)|token) {
-				f.makeReady()
-				return nil
-			}
-		} else if atomic.CompareAndSwapUint64(&f.word, word, word&^waiting) {
-			f.makeReady()
-			return nil
+			next = next&^asleep | token
+		}
+		if atomic.CompareAndSwapUint64(&f.word, word, next) {
+			return true, nil
 		}
 	}
 }

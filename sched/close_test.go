@@ -1,0 +1,107 @@
+package sched_test
+
+import (
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"lwprt/lwp/lwptest"
+	"lwprt/sched"
+)
+
+// TestCloseMeetsThoseWhoWait has goroutines come to wait at any moment of a
+// Close: nobody tells them anything once the workers are gone.
+func TestCloseMeetsThoseWhoWait(t *testing.T) {
+	lwptest.SkipRace(t)
+	warm()
+	lwptest.Leaks(t)
+	for round := range lwptest.Count(200, 40) {
+		s, err := sched.New(sched.Config{Workers: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stays := round%2 == 1
+		f := spawn(t, s, func(stays *bool) {
+			if *stays {
+				sched.Park("nobody")
+			}
+		}, &stays)
+		var dead *sched.DeadlockError
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for {
+				switch err := s.Wait(); {
+				case err == sched.ErrClosed:
+					return
+				case err != nil && !errors.As(err, &dead):
+					t.Error("Wait: ", err)
+				}
+			}
+		})
+		wg.Go(func() {
+			for {
+				switch err := f.Join(); {
+				case err == nil || err == sched.ErrJoined || err == sched.ErrNoFiber:
+					return
+				case !errors.As(err, new(*sched.DeadlockError)):
+					t.Error("Join: ", err)
+				}
+			}
+		})
+		for range round % 7 {
+			runtime.Gosched()
+		}
+		lwptest.Within(t, "Close", func() {
+			if err := s.Close(); (err != nil) != stays {
+				t.Error("Close: ", err)
+			}
+		})
+		lwptest.Within(t, "those who wait", wg.Wait)
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// TestCloseMeetsHandles uses the handles of fibers while their slots go.
+func TestCloseMeetsHandles(t *testing.T) {
+	lwptest.SkipRace(t)
+	warm()
+	lwptest.Leaks(t)
+	for round := range lwptest.Count(500, 40) {
+		s, err := sched.New(sched.Config{Workers: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ran := new(atomic.Int64)
+		var fs [8]sched.Fiber
+		for i := range fs {
+			fs[i] = spawn(t, s, count, ran)
+		}
+		within(t, "Wait", s.Wait)
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				for {
+					err := error(nil)
+					for i := range fs[:7] {
+						err = fs[i].Unpark()
+					}
+					if err != nil {
+						return
+					}
+				}
+			})
+		}
+		for range round % 5 {
+			runtime.Gosched()
+		}
+		within(t, "Close", s.Close)
+		if err := fs[7].Detach(); err != sched.ErrJoined && err != sched.ErrNoFiber {
+			t.Error("Detach: ", err)
+		}
+		lwptest.Within(t, "Unpark", wg.Wait)
+	}
+}
