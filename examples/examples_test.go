@@ -42,13 +42,14 @@ func build(t *testing.T, name string) string {
 
 // run runs what build has built; under emulation, with the emulator. It
 // returns what the example has printed, and how it ended.
-func run(t *testing.T, program string) (output string, err error) {
+func run(t *testing.T, program string, args ...string) (output string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	tmp, name := t.TempDir(), filepath.Base(program)
-	exe := func(args ...string) ([]byte, error) {
-		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	exe := func(command ...string) ([]byte, error) {
+		command = append(command, args...)
+		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 		cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 		return cmd.CombinedOutput()
 	}
@@ -70,14 +71,14 @@ func run(t *testing.T, program string) (output string, err error) {
 }
 
 // ran builds and runs an example, which succeeds.
-func ran(t *testing.T, name string) string {
+func ran(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	return succeeds(t, build(t, name))
+	return succeeds(t, build(t, name), args...)
 }
 
-func succeeds(t *testing.T, program string) string {
+func succeeds(t *testing.T, program string, args ...string) string {
 	t.Helper()
-	out, err := run(t, program)
+	out, err := run(t, program, args...)
 	if err != nil {
 		t.Fatalf("%s: %v", program, err)
 	}

@@ -82,16 +82,33 @@ func table(ordered bool) (ps [len(names)]philosopher) {
 	return ps
 }
 
+type party struct {
+	guests []philosopher
+	failed bool
+}
+
+// seat runs on a fiber: what it spawns is ready, and none of them runs before
+// it has spawned all.
+func seat(p *party) {
+	for i := range p.guests {
+		g := &p.guests[i]
+		if _, err := sched.GoAttr(dine, g, sched.Attr{Name: g.name, Detached: true}); err != nil {
+			p.failed = true
+		}
+	}
+}
+
 // serve has all dine, and returns the scheduler and what Wait says in the end.
-func serve(ps []philosopher) (*sched.Scheduler, error) {
+func serve(guests []philosopher) (*sched.Scheduler, error) {
 	s, err := sched.New(sched.Config{Workers: 1})
 	check(err)
-	s.Hold() // until all are there: more may come to wake those who wait
-	for i := range ps {
-		_, err := sched.SpawnAttr(s, dine, &ps[i], sched.Attr{Name: ps[i].name, Detached: true})
-		check(err)
+	p := &party{guests: guests}
+	f, err := sched.Spawn(s, seat, p)
+	check(err)
+	check(f.Join())
+	if p.failed {
+		log.Fatal("deadlock: a fiber could not be made")
 	}
-	s.Release()
 	return s, s.Wait()
 }
 

@@ -1,9 +1,10 @@
 // Command greenthreads has a hundred thousand green threads exist at the same
 // time and yield a million times, then as many goroutines. It takes a few
-// seconds.
+// seconds; flag -n has it do so with more or fewer.
 package main
 
 import (
+	"flag"
 	"fmt"
 	"log"
 	"os"
@@ -20,11 +21,11 @@ import (
 )
 
 const (
-	n      = 100_000
 	each   = 10 // yields of one, in the time that is measured
-	all    = n * each
 	rounds = 3
 )
+
+var n, all int64 // how many there are, and their yields
 
 // A crowd is what all of them share. Fibers of one worker could count without
 // atomic operations, goroutines of one P not: they are preempted anywhere.
@@ -108,7 +109,7 @@ func onFibers() (r [rounds]figures) {
 		r[i] = c.figures(begin, resident()-before)
 		begin = cpuTime()
 		run(empty)
-		r[i].wake = float64(cpuTime()-begin) / n
+		r[i].wake = float64(cpuTime()-begin) / float64(n)
 		c.check()
 	}
 	check(s.Close())
@@ -122,7 +123,7 @@ func onGoroutines() (r [rounds]figures) {
 		c := new(crowd)
 		var in, out sync.WaitGroup
 		start, open := make(chan struct{}), make(chan struct{})
-		in.Add(n)
+		in.Add(int(n))
 		before, begin := resident(), cpuTime()
 		for range n {
 			out.Go(func() {
@@ -137,7 +138,7 @@ func onGoroutines() (r [rounds]figures) {
 		begin = cpuTime()
 		close(open)
 		out.Wait()
-		r[i].wake = float64(cpuTime()-begin) / n
+		r[i].wake = float64(cpuTime()-begin) / float64(n)
 		c.check()
 	}
 	return r
@@ -145,9 +146,9 @@ func onGoroutines() (r [rounds]figures) {
 
 func (c *crowd) figures(begin int64, memory int) figures {
 	return figures{
-		create: float64(c.begin-begin) / n,
-		yield:  float64(c.end-c.begin) / all,
-		memory: float64(memory) / n,
+		create: float64(c.begin-begin) / float64(n),
+		yield:  float64(c.end-c.begin) / float64(all),
+		memory: float64(memory) / float64(n),
 	}
 }
 
@@ -167,6 +168,12 @@ func (c *crowd) check() {
 }
 
 func main() {
+	flag.Int64Var(&n, "n", 100_000, "how `many` there are")
+	flag.Parse()
+	if n < 1 {
+		log.Fatal("greenthreads: there must be one at least")
+	}
+	all = n * each
 	fmt.Printf("%d green threads, \"fibers\" from here on, exist at the same time on one worker, a\n"+
 		"kernel thread. Each yields %d times, parks, is woken, and joined. Then as many\n"+
 		"goroutines do so, with GOMAXPROCS=1.\n\n", n, each)

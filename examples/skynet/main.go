@@ -3,6 +3,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"log"
 	"runtime"
@@ -16,10 +17,10 @@ import (
 
 const (
 	fanout = 10
-	leaves = 100_000 // the original has a million
-	want   = leaves * (leaves - 1) / 2
 	rounds = 5
 )
+
+var leaves, want int // the numbers at the leaves are 0, 1, 2, ...; want is their sum
 
 // A node has the sum of size numbers from first on to find.
 type node struct {
@@ -171,6 +172,16 @@ func mostGoroutines() int64 {
 }
 
 func main() {
+	levels := flag.Int("levels", 5, "how `many` times the tree branches; the original does so 6 times")
+	flag.Parse()
+	if *levels < 0 || *levels > 8 {
+		log.Fatal("skynet: -levels is from 0 to 8")
+	}
+	leaves = 1
+	for range *levels {
+		leaves *= fanout
+	}
+	want = leaves * (leaves - 1) / 2
 	fmt.Printf("A tree of green threads, \"fibers\" from here on: each node spawns %d and joins them,\n"+
 		"down to %d leaves, and returns the sum of the numbers 0 to %d below it.\n\n", fanout, leaves, leaves-1)
 
