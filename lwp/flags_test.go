@@ -366,6 +366,10 @@ func TestFlagDetached(t *testing.T) {
 	lwptest.NotEmulated(t, "the kernel's rules")
 	p, s := lingers(t, lwp.ProcessAttr{Flags: lwp.CloneDetached})
 	s.dismiss(t, p)
+	if p, err := lwp.StartUnchecked(answer, &seven, lwp.ProcessAttr{Flags: lwp.CloneDetached | lwp.ClonePIDFD}); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("the kernel does not get the flag: with CLONE_PIDFD %v", err)
+		p.Wait()
+	}
 	var a asm.ProcessArgs
 	a.Clone2(uintptr(lwp.CloneDetached|lwp.ClonePIDFD)|uintptr(unix.SIGCHLD), 0, uintptr(unsafe.Pointer(&s.n)), 0, 0)
 	if _, errno := asm.CloneProcess(&a); syscall.Errno(errno) != unix.EINVAL {

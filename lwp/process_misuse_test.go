@@ -195,6 +195,19 @@ func TestKernelRefusalsSayWhatToDo(t *testing.T) {
 	}
 }
 
+// TestEveryErrnoOfCloneHasAdvice: those of clone(2), ERRORS.
+func TestEveryErrnoOfCloneHasAdvice(t *testing.T) {
+	for _, errno := range []syscall.Errno{unix.EAGAIN, unix.ENOMEM, unix.EINVAL, unix.EPERM, unix.EEXIST, unix.ENOSPC, unix.EUSERS,
+		unix.EBUSY, unix.EOPNOTSUPP, unix.EACCES, unix.ENOSYS, unix.EMFILE, unix.EBADF} {
+		for _, flags := range []lwp.Flags{0, lwp.CloneNewPID, lwp.CloneVM} {
+			err := &lwp.CloneError{Call: "clone3", Errno: errno, Flags: flags}
+			if s := err.Error(); !strings.Contains(s, errno.Error()) || !strings.HasSuffix(s, ")") || len(s) < 60 {
+				t.Errorf("%v: %s", errno, s)
+			}
+		}
+	}
+}
+
 // withoutPrivilege makes a child without privilege that tries what needs it.
 func withoutPrivilege(s *scene) int {
 	s.call(0, unix.SYS_SETRESGID, 65534, 65534, 65534)
