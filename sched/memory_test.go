@@ -69,7 +69,8 @@ func TestParkedFiberTakesLittle(t *testing.T) {
 		t.Fatalf("%d of %d left, %v", c.gone.Load(), c.n, c.err.err())
 	}
 	t.Logf("%.0f bytes a fiber", each)
-	if each < sched.MinStackSize/2 || each > 2200 {
+	const odds = 4 << 20 // what Go needs meanwhile, and the rest of the last huge page
+	if each < sched.MinStackSize/2 || each > 2200+float64(odds)/float64(c.n) {
 		t.Errorf("a parked fiber takes %.0f bytes", each)
 	}
 }
