@@ -83,6 +83,8 @@ func (h Fiber) Join() error {
 }
 
 // joined is the end of a Join in which f slept.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) joined() error {
 	if f.flags&hasFault == 0 {
 		return nil
@@ -93,6 +95,8 @@ func (f *fiber) joined() error {
 
 // inherits gives f, which joins, the fault that another fiber has died of. It
 // is f's until it gets another or ends.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) inherits(fault uintptr) {
 	if f.flags&hasKept != 0 {
 		self().call(dropFn, pointer(f.fault))
@@ -103,6 +107,8 @@ func (f *fiber) inherits(fault uintptr) {
 
 // takeEnded waits until the worker of a fiber that has ended is off its stack,
 // which takes it a few instructions, and returns the fault it died of, or 0.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) takeEnded() (fault uintptr) {
 	for i := 0; atomic.LoadUint32(&f.state) != gone; i++ {
 		if i < 100 {
