@@ -70,7 +70,7 @@ func TestCloseMeetsHandles(t *testing.T) {
 	lwptest.SkipRace(t)
 	warm()
 	lwptest.Leaks(t)
-	for round := range lwptest.Count(500, 40) {
+	for round := range lwptest.Count(200, 40) {
 		s, err := sched.New(sched.Config{Workers: 1})
 		if err != nil {
 			t.Fatal(err)
