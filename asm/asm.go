@@ -56,6 +56,20 @@ type TCB struct {
 	Worker uintptr // what a scheduler of green threads that runs on the thread knows it by
 	G      G
 	SigG   G // for the handler, with the bounds of the signal stack
+
+	// What package futex knows of the task that runs as this TCB. Both are zero
+	// when another task begins to.
+	TID    uint32 // its kernel ID; 0: nobody has asked yet
+	Robust RobustList
+}
+
+// RobustList is the head of a task's list of robust locks as the kernel reads
+// it when the task ends, struct robust_list_head. It is registered if Next is
+// not 0.
+type RobustList struct {
+	Next    uintptr // the first entry; the head's own address: none
+	Offset  int     // from an entry to its futex word
+	Pending uintptr // entry that is being locked or unlocked, or 0
 }
 
 // CloneArgs are the arguments of Clone. The addresses are plain words: what
@@ -112,6 +126,9 @@ func TLSOffset() int
 // left. It is called before a lock is taken that others wait for, so that the
 // stack does not run out while it is held.
 func Headroom()
+
+// StopRoom is Headroom for 512 bytes: what a green thread needs to stop.
+func StopRoom()
 
 // Relax tells the CPU that the caller spins (PAUSE, YIELD).
 func Relax()

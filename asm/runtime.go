@@ -17,9 +17,10 @@ import (
 //   - how far above stack.lo stackguard0 lies: deep enough for what runs
 //     unchecked below it, which the linker proves for the runtime's own value;
 //   - how the functions begin whose faults are recognised: the write barriers,
-//     and where a function goes that finds its stack exhausted.
+//     and where a function goes that finds its stack exhausted;
+//   - entersyscall and exitsyscall, which the linker lets packages call.
 //
-// CheckRuntime looks at the running program for each of them.
+// CheckRuntime looks at the running program for each of them but the last.
 
 // MaxTLS bounds the space in bytes below the thread pointer that TLSOffset may ask for.
 const MaxTLS = 64 << 10

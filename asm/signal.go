@@ -57,6 +57,7 @@ func InstallFaultEntry() (errno syscall.Errno) {
 		if errno := rtSigaction(sig, &sa, nil); errno != 0 {
 			return errno
 		}
+		installed[sig] = sa
 	}
 	return 0
 }

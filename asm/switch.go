@@ -67,7 +67,7 @@ var (
 //
 // Context: thread.
 //
-//go:nosplit // package sched calls it where a stack must not run out
+//go:nosplit // callers hold locks, which an overflow would keep
 func Switch(from, to *Context, release *uint32) { switchFn(from, to, release) }
 
 // SwitchIf is Switch to to if *word is old, which it replaces by new: when the
@@ -76,7 +76,7 @@ func Switch(from, to *Context, release *uint32) { switchFn(from, to, release) }
 //
 // Context: thread.
 //
-//go:nosplit // package sched calls it where a stack must not run out
+//go:nosplit // as Switch
 func SwitchIf(from, to *Context, word *uint64, old, new uint64) bool {
 	return switchIfFn(from, to, word, old, new)
 }
@@ -100,6 +100,8 @@ func Leave(hi uintptr) { leaveFn(hi - StartRoom) }
 func FaultedPC() uintptr { return faultedPC }
 
 // ended is a func() (*Context, *uint32) value.
+//
+//lint:ignore U1000 read by assembly
 var ended uintptr
 
 // SetEnded sets, once, what runs on the stack of a context whose function has

@@ -73,6 +73,10 @@ TEXT ·TLSOffset(SB), NOSPLIT, $8-8
 TEXT ·Headroom(SB), 0, $1536-0
 	RET
 
+// func StopRoom()
+TEXT ·StopRoom(SB), 0, $512-0
+	RET
+
 // func Relax()
 TEXT ·Relax(SB), NOSPLIT, $0-0
 	PAUSE

@@ -105,6 +105,10 @@ func startBaseline() (p *cProgram, err error) {
 	}
 	p.cmd = exec.Command(binary)
 	p.cmd.Stderr = os.Stderr
+	p.cmd.Env = append(os.Environ(), "PROCESS_PROGRAM_tiny="+filepath.Join(p.dir, "tiny"))
+	if err = compileTiny(cc, filepath.Join(p.dir, "tiny")); err != nil {
+		return p, err
+	}
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return p, err
 	}

@@ -4,6 +4,11 @@
 //	go test -run '^$' -bench . ./bench
 //	go test -run '^$' -bench SpawnJoin ./bench -count 10 | benchstat -col /impl -
 //
+// A benchmark is one comparison: what its rows differ in comes first in their
+// names, impl=, then op=, workers=, fibers= and contend= where there are such,
+// in this order. Its comment says what one op is, and what each side does that
+// the others do not.
+//
 // The C side, testdata/baseline.c, is compiled when a benchmark needs it; where
 // there is no C compiler, those rows are skipped.
 //

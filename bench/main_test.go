@@ -96,6 +96,19 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Mutex":     mutexRows,
 		"TLSGet":    tlsRows,
 		"Syscall":   syscallRows,
+		"Jitter":    jitterRows,
+		"Owned":     ownedRows,
+		"Process":   processRows("small", nil),
+
+		"Switch":     switchRows,
+		"Yield":      yieldRows,
+		"SpawnBatch": batchRows,
+		"ParkUnpark": parkRows,
+		"Ring":       ringRows,
+		"Skynet":     skynetRows,
+		"Fib":        fibRows,
+		"Steal":      stealRows,
+		"Parked":     rowsParked(1000),
 	} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.name, func(t *testing.T) {

@@ -42,13 +42,14 @@ func build(t *testing.T, name string) string {
 
 // run runs what build has built; under emulation, with the emulator. It
 // returns what the example has printed, and how it ended.
-func run(t *testing.T, program string) (output string, err error) {
+func run(t *testing.T, program string, args ...string) (output string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	tmp, name := t.TempDir(), filepath.Base(program)
-	exe := func(args ...string) ([]byte, error) {
-		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	exe := func(command ...string) ([]byte, error) {
+		command = append(command, args...)
+		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 		cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 		return cmd.CombinedOutput()
 	}
@@ -70,14 +71,14 @@ func run(t *testing.T, program string) (output string, err error) {
 }
 
 // ran builds and runs an example, which succeeds.
-func ran(t *testing.T, name string) string {
+func ran(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	return succeeds(t, build(t, name))
+	return succeeds(t, build(t, name), args...)
 }
 
-func succeeds(t *testing.T, program string) string {
+func succeeds(t *testing.T, program string, args ...string) string {
 	t.Helper()
-	out, err := run(t, program)
+	out, err := run(t, program, args...)
 	if err != nil {
 		t.Fatalf("%s: %v", program, err)
 	}
@@ -258,7 +259,7 @@ func TestTourClaimsHold(t *testing.T) {
 		n, body, _ := strings.Cut(s, ". ")
 		section[number(t, n)] = body
 	}
-	if got := slices.Sorted(maps.Keys(section)); !slices.Equal(got, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}) {
+	if got := slices.Sorted(maps.Keys(section)); !slices.Equal(got, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}) {
 		t.Fatalf("sections %v", got)
 	}
 	pid := find1(t, out, `process (\d+), go.*`)[1]
@@ -372,10 +373,25 @@ func TestTourClaimsHold(t *testing.T) {
 		find1(t, section[9], `a CPU that is not there: +lwp: sched_setaffinity: .*`)
 		find1(t, section[9], `.* errors\.Is\(err, syscall\.EINVAL\) is true`)
 	})
-	t.Run("four ways are timed", func(t *testing.T) {
-		find1(t, section[10], `lwp +Start, Join +\d+\.\d\d +1\.00`)
-		for _, way := range []string{"pool +StartAttr with a Pool, Join", "goroutine +go, WaitGroup.Wait", "locked +the same, .*"} {
-			m := find1(t, section[10], way+` +(\d+\.\d\d) +(\d+\.\d\d)`)
+	t.Run("fibers take turns on one thread", func(t *testing.T) {
+		var order string
+		tids := map[string]bool{}
+		for _, m := range find(t, section[10], `fiber (\w): turn (\d), on TID (\d+)`, 6) {
+			order += m[1] + m[2] + " "
+			tids[m[3]] = true
+		}
+		if order != "a1 b1 c1 a2 b2 c2 " || len(tids) != 1 || tids[pid] {
+			t.Errorf("order %s on TIDs %v", order, slices.Collect(maps.Keys(tids)))
+		}
+		m := find1(t, section[10], `entries of /proc/self/task: (\d+), and (\d+) with 10000 fibers more`)
+		if d := number(t, m[2]) - number(t, m[1]); d < -4 || d > 4 { // the runtime's own, and threads that have just ended
+			t.Errorf("wrong: %s", m[0])
+		}
+	})
+	t.Run("five ways are timed", func(t *testing.T) {
+		find1(t, section[11], `lwp +Start, Join +\d+\.\d{3} +1\.0000`)
+		for _, way := range []string{"pool +StartAttr with a Pool, Join", "fiber +sched.Go, Join on a fiber", "goroutine +go, WaitGroup.Wait", "locked +the same, .*"} {
+			m := find1(t, section[11], way+` +(\d+\.\d{3}) +(\d+\.\d{4})`)
 			if us, err := strconv.ParseFloat(m[1], 64); err != nil || us == 0 {
 				t.Errorf("%s: a time of %s us", way, m[1])
 			}
@@ -405,8 +421,10 @@ func TestReadmesAreUpToDate(t *testing.T) {
 	if linked := strings.Count(index, "/main.go)"); linked != len(mains) {
 		t.Errorf("README.md lists %d examples, there are %d", linked, len(mains))
 	}
-	_, hello, _ := strings.Cut(read("hello/main.go"), "package main\n")
-	if !strings.Contains(read("../README.md"), hello) {
-		t.Error("the example in the main README.md is not hello/main.go")
+	for _, name := range []string{"hello/main.go", "fibers/main.go"} {
+		_, text, _ := strings.Cut(read(name), "package main\n")
+		if !strings.Contains(read("../README.md"), text) {
+			t.Errorf("the example in the main README.md is not %s", name)
+		}
 	}
 }

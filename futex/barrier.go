@@ -29,6 +29,7 @@ type Barrier struct {
 	_     noCopy
 	state uint64
 	n     uint32
+	share sharing
 }
 
 const barrierGen = 1 << 32
@@ -52,13 +53,17 @@ func (b *Barrier) Init(n int) {
 	atomic.StoreUint64(&b.state, 0)
 }
 
+// Share makes b work between processes, after Init by one of them; see the
+// package documentation.
+func (b *Barrier) Share() { b.share.set(uint32(atomic.LoadUint64(&b.state)) == 0) }
+
 // Wait waits until n callers have arrived. It returns true for exactly one of
 // them, the last to arrive.
 //
 // Context: goroutine or thread; a goroutine holds no P while it waits.
 // Ordering: every arrival of a group synchronizes before every return of it.
 func (b *Barrier) Wait() (serial bool) {
-	n := b.n
+	n, scope := b.n, b.share.scope()
 	if n == 0 {
 		panic("futex: Barrier of 0")
 	}
@@ -67,22 +72,22 @@ func (b *Barrier) Wait() (serial bool) {
 		if uint32(v) == n-1 {
 			if atomic.CompareAndSwapUint64(&b.state, v, v-uint64(n-1)+barrierGen) {
 				if n > 1 {
-					wake(high(&b.state), All)
+					wake(scope, high(&b.state), All)
 				}
 				return true
 			}
 		} else if atomic.CompareAndSwapUint64(&b.state, v, v+1) {
-			b.wait(uint32(v >> 32))
+			b.wait(scope, uint32(v>>32))
 			return false
 		}
 	}
 }
 
 // wait returns when the generation is not gen any more.
-func (b *Barrier) wait(gen uint32) {
+func (b *Barrier) wait(scope Scope, gen uint32) {
 	spinWhile(high(&b.state), gen)
 	// The whole word, because the race detector knows it by its address.
 	for uint32(atomic.LoadUint64(&b.state)>>32) == gen {
-		sleep(high(&b.state), gen, MatchAny, Deadline{})
+		sleep(scope, high(&b.state), gen, MatchAny, Deadline{})
 	}
 }

@@ -59,7 +59,12 @@ type Cond struct {
 	// A distance, unlike an address, stays right if both lie on a stack that
 	// moves, and is the same wherever memory is mapped.
 	mutex uintptr
+	share sharing
 }
+
+// Share makes c work between processes, with a Mutex in the same mapping that
+// is shared too; see the package documentation.
+func (c *Cond) Share() { c.share.set(atomic.LoadUint32(&c.waiters) == 0) }
 
 // Wait unlocks m, waits for a Signal or Broadcast, and locks m again. The
 // caller holds m.
@@ -83,7 +88,7 @@ func (c *Cond) wait(m *Mutex, d Deadline) bool {
 	m.Unlock()
 	out := Interrupted
 	for out == Interrupted && atomic.LoadUint32(&c.seq) == seq {
-		out = sleep(&c.seq, seq, wakeNormal, d)
+		out = sleep(c.share.scope(), &c.seq, seq, wakeNormal, d)
 	}
 	signalled := out != TimedOut || atomic.LoadUint32(&c.seq) != seq
 	atomic.AddUint32(&c.waiters, ^uint32(0))
@@ -110,7 +115,7 @@ func (c *Cond) Signal() {
 
 func (c *Cond) signal() {
 	atomic.AddUint32(&c.seq, 1)
-	wake(&c.seq, 1)
+	wake(c.share.scope(), &c.seq, 1)
 }
 
 // Broadcast wakes all waiters; they go on one after the other, as the mutex
@@ -128,8 +133,9 @@ func (c *Cond) broadcast() { c.release(atomic.AddUint32(&c.seq, 1)) }
 // release wakes one sleeper and moves the others to the mutex, if seq is still
 // what the caller has made it.
 func (c *Cond) release(seq uint32) {
+	scope := c.share.scope()
 	m := uintptr(unsafe.Pointer(c)) + atomic.LoadUintptr(&c.mutex)
 	if _, errno := scope.requeue(opCmpRequeue, &c.seq, seq, m, 1, All); errno != 0 {
-		wake(&c.seq, All)
+		wake(scope, &c.seq, All)
 	}
 }

@@ -1,11 +1,14 @@
 package futex
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+)
 
 // An Error is a futex call that the kernel refused. Errors are compared with
 // errors.Is and a syscall.Errno.
 type Error struct {
-	Op    string // "wait", "wake" or "requeue"
+	Op    string // "wait", "wake", "requeue", "lock", "unlock" or "robust list"
 	Errno syscall.Errno
 	text  string
 }
@@ -21,11 +24,24 @@ func (e *Error) Error() string {
 // Unwrap returns the Errno.
 func (e *Error) Unwrap() error { return e.Errno }
 
+// Errors of the locks that have an owner, PIMutex and RobustMutex.
+var (
+	ErrTimeout        = errors.New("futex: the time was up before the lock came free")
+	ErrBusy           = errors.New("futex: the lock is held")
+	ErrDeadlock       = errors.New("futex: the caller waits for itself")
+	ErrOwnerDied      = errors.New("futex: the lock's owner has ended without unlocking it")
+	ErrNotRecoverable = errors.New("futex: what the lock guards was given up after its owner's end")
+	ErrForeignList    = errors.New("futex: the caller's robust list belongs to somebody else")
+)
+
 // Calls, as indices of errorTable.
 const (
 	fnWait = iota
 	fnWake
 	fnRequeue
+	fnLock
+	fnUnlock
+	fnRobust
 	numFn
 )
 
@@ -38,7 +54,9 @@ const maxErrno = 133
 var errorTable [numFn][maxErrno + 1]Error
 
 func init() {
-	for fn, op := range [numFn]string{fnWait: "wait", fnWake: "wake", fnRequeue: "requeue"} {
+	for fn, op := range [numFn]string{
+		fnWait: "wait", fnWake: "wake", fnRequeue: "requeue", fnLock: "lock", fnUnlock: "unlock", fnRobust: "robust list",
+	} {
 		for errno := range errorTable[fn] {
 			e := &errorTable[fn][errno]
 			e.Op, e.Errno = op, syscall.Errno(errno)

@@ -24,6 +24,7 @@ import (
 type Event struct {
 	_     noCopy
 	state uint32
+	share sharing
 }
 
 const (
@@ -32,6 +33,9 @@ const (
 	eventGen      = 4
 )
 
+// Share makes e work between processes; see the package documentation.
+func (e *Event) Share() { e.share.set(atomic.LoadUint32(&e.state)&eventSleepers == 0) }
+
 // Set sets the event and lets every waiter go, the ones that sleep now even if
 // Reset follows at once. It does nothing if the event is set.
 //
@@ -39,6 +43,7 @@ const (
 // Ordering: Set synchronizes before the return of the waits it ends, and
 // before an IsSet that reports true.
 func (e *Event) Set() {
+	scope := e.share.scope()
 	for {
 		s := atomic.LoadUint32(&e.state)
 		if s&eventSet != 0 {
@@ -46,7 +51,7 @@ func (e *Event) Set() {
 		}
 		if atomic.CompareAndSwapUint32(&e.state, s, (s+eventGen)&^eventSleepers|eventSet) {
 			if s&eventSleepers != 0 {
-				wake(&e.state, All)
+				wake(scope, &e.state, All)
 			}
 			return
 		}
@@ -98,6 +103,6 @@ func (e *Event) wait(d Deadline) bool {
 			}
 			s |= eventSleepers
 		}
-		out = sleep(&e.state, s, MatchAny, d)
+		out = sleep(e.share.scope(), &e.state, s, MatchAny, d)
 	}
 }

@@ -22,6 +22,18 @@ func TestErrnoBeyondTheTableIsStillAnError(t *testing.T) {
 	}
 }
 
+// TestMonotonicDeadlineIsTranslated is for kernels whose lock calls know the
+// real-time clock only.
+func TestMonotonicDeadlineIsTranslated(t *testing.T) {
+	for _, d := range []time.Duration{time.Hour, -time.Hour} {
+		want := At(time.Now().Add(max(d, 0)))
+		got := Deadline{onRealtime(After(d)), realtime}
+		if off := time.Duration(got.ns - want.ns); off.Abs() > time.Minute {
+			t.Errorf("%v from now: off by %v", d, off)
+		}
+	}
+}
+
 func TestErrorMadeByHandHasAText(t *testing.T) {
 	if got := (&Error{Op: "wait", Errno: syscall.EFAULT}).Error(); got != "futex wait: bad address" {
 		t.Errorf("%q", got)

@@ -54,6 +54,7 @@ type Mutex struct {
 	_     noCopy
 	state uint32
 	cut   uint32 // how often to halve the time to spin, 0 to maxCut
+	share sharing
 }
 
 const (
@@ -88,6 +89,9 @@ const (
 	mutexPauses = 20
 	maxCut      = 3
 )
+
+// Share makes m work between processes; see the package documentation.
+func (m *Mutex) Share() { m.share.set(atomic.LoadUint32(&m.state) == 0) }
 
 // Lock takes the lock, and waits until it can.
 //
@@ -160,7 +164,7 @@ func (m *Mutex) acquire(d Deadline, hold uint32) bool {
 			}
 			s |= mutexSleepers
 		}
-		switch sleep(&m.state, s, bitset, d) {
+		switch sleep(m.share.scope(), &m.state, s, bitset, d) {
 		case Woken:
 			hold = mutexLocked | mutexSleepers
 			if bitset == wakeNormal {
@@ -205,6 +209,7 @@ func (m *Mutex) spin(hold uint32) bool {
 // withdraw ends the wait of one that starves. If the lock is reserved, and for nobody
 // else, then whoever sleeps normally has a claim again.
 func (m *Mutex) withdraw() {
+	scope := m.share.scope()
 	for {
 		s := atomic.LoadUint32(&m.state)
 		next := s - mutexStarver
@@ -214,7 +219,7 @@ func (m *Mutex) withdraw() {
 		}
 		if atomic.CompareAndSwapUint32(&m.state, s, next) {
 			if free {
-				wake(&m.state, 1)
+				wake(scope, &m.state, 1)
 			}
 			return
 		}
@@ -225,6 +230,7 @@ func (m *Mutex) withdraw() {
 // compare-and-swap, after which the Mutex is not touched: its next owner can
 // free it. A swap or an addition first and a correction later would not do.
 func (m *Mutex) unlockSlow() {
+	scope := m.share.scope()
 	for {
 		s := atomic.LoadUint32(&m.state)
 		switch {
@@ -232,12 +238,12 @@ func (m *Mutex) unlockSlow() {
 			panic("futex: Unlock of an unlocked Mutex")
 		case s >= mutexStarver:
 			if atomic.CompareAndSwapUint32(&m.state, s, s&^mutexLocked) {
-				wakeBitset(&m.state, 1, wakeStarver)
+				wakeBitset(scope, &m.state, 1, wakeStarver)
 				return
 			}
 		case atomic.CompareAndSwapUint32(&m.state, s, 0):
 			if s&mutexSleepers != 0 {
-				wake(&m.state, 1)
+				wake(scope, &m.state, 1)
 			}
 			return
 		}

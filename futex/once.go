@@ -16,6 +16,7 @@ import (
 type Once struct {
 	_     noCopy
 	state uint32
+	share sharing
 }
 
 const (
@@ -24,6 +25,10 @@ const (
 	onceSleepers
 	onceDone
 )
+
+// Share makes o work between processes; see the package documentation. The f
+// of the first Do runs in the process that called it.
+func (o *Once) Share() { o.share.set(atomic.LoadUint32(&o.state) == onceNew) }
 
 // Do calls f if it is the first call of Do on o. Every call returns only when
 // f has; callers that come while it runs sleep. An f that calls Do on the same
@@ -56,7 +61,7 @@ func (o *Once) do(f func()) {
 		case onceDone:
 			return
 		case onceSleepers:
-			sleep(&o.state, s, MatchAny, Deadline{})
+			sleep(o.share.scope(), &o.state, s, MatchAny, Deadline{})
 		default:
 			atomic.CompareAndSwapUint32(&o.state, onceRunning, onceSleepers)
 		}
@@ -71,7 +76,8 @@ func (o *Once) hosted(f func()) {
 }
 
 func (o *Once) done() {
+	scope := o.share.scope()
 	if atomic.SwapUint32(&o.state, onceDone) == onceSleepers {
-		wake(&o.state, All)
+		wake(scope, &o.state, All)
 	}
 }

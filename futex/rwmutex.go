@@ -59,6 +59,11 @@ const (
 	rwReaders = rwGuard - rwReader
 )
 
+// Share makes rw work between processes; see the package documentation.
+func (rw *RWMutex) Share() {
+	rw.writer.share.set(atomic.LoadUint32(&rw.state)|atomic.LoadUint32(&rw.writer.state) == 0)
+}
+
 // RLock takes the lock for reading. It panics if there are 2^29 readers.
 //
 // Context: goroutine or thread; a goroutine holds no P while it waits.
@@ -80,7 +85,7 @@ func (rw *RWMutex) rlockSlow(s uint32) {
 			return
 		}
 		if !spinWhile(&rw.phase, phase) {
-			sleep(&rw.phase, phase, MatchAny, Deadline{})
+			sleep(rw.writer.share.scope(), &rw.phase, phase, MatchAny, Deadline{})
 		}
 	}
 }
@@ -113,7 +118,7 @@ func (rw *RWMutex) runlockSlow(s uint32) {
 		panic("futex: RUnlock of an RWMutex that nobody reads")
 	}
 	if atomic.AddUint32(&rw.drain, ^uint32(0)) == 0 {
-		wake(&rw.drain, 1)
+		wake(rw.writer.share.scope(), &rw.drain, 1)
 	}
 }
 
@@ -131,7 +136,7 @@ func (rw *RWMutex) Lock() {
 func (rw *RWMutex) lockSlow(readers uint32) {
 	for left := atomic.AddUint32(&rw.drain, readers); left != 0; left = atomic.LoadUint32(&rw.drain) {
 		if !spinWhile(&rw.drain, left) {
-			sleep(&rw.drain, left, MatchAny, Deadline{})
+			sleep(rw.writer.share.scope(), &rw.drain, left, MatchAny, Deadline{})
 		}
 	}
 }
@@ -170,5 +175,5 @@ func (rw *RWMutex) admit(s uint32) {
 	// bit is the writer's own and turns by +1 or -1.
 	atomic.AddUint32(&rw.state, rwWriter+1-2*(s&rwPhase))
 	atomic.AddUint32(&rw.phase, 1)
-	wake(&rw.phase, All)
+	wake(rw.writer.share.scope(), &rw.phase, All)
 }

@@ -158,7 +158,7 @@ func TestRWMutexWaitingWriterKeepsNewReadersOut(t *testing.T) {
 		wrote.Store(true)
 		rw.Unlock()
 	})
-	asleep(t, word(rw, 4), 1) // drain
+	asleep(t, word(rw, 5), 1) // drain
 	if rw.TryRLock() {
 		t.Error("TryRLock overtook a writer")
 	}
@@ -170,7 +170,7 @@ func TestRWMutexWaitingWriterKeepsNewReadersOut(t *testing.T) {
 		}
 		rw.RUnlock()
 	})
-	asleep(t, word(rw, 3), 1) // phase
+	asleep(t, word(rw, 4), 1) // phase
 	rw.RUnlock()
 	within(t, "writer and reader", c.wg.Wait)
 }
@@ -187,7 +187,7 @@ func TestRWMutexLetsWaitingReadersInBetweenWriters(t *testing.T) {
 			readers.Add(1)
 			rw.RUnlock()
 		})
-		asleep(t, word(rw, 3), i+1)
+		asleep(t, word(rw, 4), i+1)
 	}
 	c.start(func() {
 		rw.Lock()
@@ -264,11 +264,11 @@ func TestRWMutexMisusePanics(t *testing.T) {
 	c := newCrew(t)
 	rw.Lock()
 	c.start(func() { visit(rw) })
-	asleep(t, word(rw, 3), 1)
+	asleep(t, word(rw, 4), 1)
 	rw.Unlock()
 	c.wg.Wait()
-	if *word(rw, 2) != 1 {
-		t.Errorf("state %#x, want the phase bit alone", *word(rw, 2))
+	if *word(rw, 3) != 1 {
+		t.Errorf("state %#x, want the phase bit alone", *word(rw, 3))
 	}
 	mustPanic(t, runlock, rw.RUnlock)
 }

@@ -35,12 +35,16 @@ import (
 type Semaphore struct {
 	_     noCopy
 	state uint64
+	share sharing
 }
 
 // MaxPermits is the largest number of permits a Semaphore can hold.
 const MaxPermits = math.MaxInt32
 
 const semWaiter = 1 << 32
+
+// Share makes s work between processes; see the package documentation.
+func (s *Semaphore) Share() { s.share.set(atomic.LoadUint64(&s.state) == 0) }
 
 // TryAcquire takes a permit if there is one, and reports whether it did.
 func (s *Semaphore) TryAcquire() bool {
@@ -89,7 +93,7 @@ func (s *Semaphore) acquire(d Deadline) bool {
 				return false
 			}
 		default:
-			out = sleep(low(&s.state), 0, MatchAny, d)
+			out = sleep(s.share.scope(), low(&s.state), 0, MatchAny, d)
 		}
 	}
 }
@@ -99,6 +103,7 @@ func (s *Semaphore) acquire(d Deadline) bool {
 //
 // Context: goroutine or thread; it never sleeps.
 func (s *Semaphore) Release(n int) {
+	scope := s.share.scope()
 	for {
 		v := atomic.LoadUint64(&s.state)
 		if uint(n) > MaxPermits-uint(uint32(v)) {
@@ -109,7 +114,7 @@ func (s *Semaphore) Release(n int) {
 		}
 		if atomic.CompareAndSwapUint64(&s.state, v, v+uint64(n)) {
 			if v >= semWaiter {
-				wake(low(&s.state), n)
+				wake(scope, low(&s.state), n)
 			}
 			return
 		}

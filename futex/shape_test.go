@@ -26,6 +26,7 @@ func TestPrimitivesHoldNoPointersAndFewWords(t *testing.T) {
 	for _, p := range []any{
 		new(futex.Mutex), new(futex.RWMutex), new(futex.Cond), new(futex.Semaphore), new(futex.Event),
 		new(futex.Barrier), new(futex.WaitGroup), new(futex.Once), new(futex.Deadline),
+		new(futex.PIMutex), new(futex.PICond), new(futex.RobustMutex),
 	} {
 		typ := reflect.TypeOf(p).Elem()
 		if pointers(typ) {
@@ -50,6 +51,8 @@ func TestLocalPrimitivesDoNotEscape(t *testing.T) {
 			bar  futex.Barrier
 			wg   futex.WaitGroup
 			once futex.Once
+			pi   futex.PIMutex
+			pc   futex.PICond
 			x    uint32
 			ran  int
 		)
@@ -86,10 +89,19 @@ func TestLocalPrimitivesDoNotEscape(t *testing.T) {
 		wg.Done()
 		wg.Wait()
 		once.Do(func() { ran += 2 })
+		if pi.Lock() == nil {
+			pc.WaitFor(&pi, 1)
+			pc.Signal()
+			pi.LockFor(1)
+			pi.Unlock()
+		}
 		futex.Wait(&x, 1)
 		futex.WaitFor(&x, 0, 1)
 		futex.Wake(&x, 1)
 		futex.Private.CmpRequeue(&x, 1, &x, 1, 1)
+		futex.Private.WakeOp(&x, &x, 1, 1, futex.WordOp{})
+		futex.Waitv([]futex.Word{futex.Private.On(&x, 1), futex.Shared.On(&x, 0)}, futex.After(1))
+		futex.GetRobustList(0)
 		if ran != 1 {
 			t.Error("Once did not run")
 		}

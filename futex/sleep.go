@@ -11,8 +11,22 @@ import (
 	"lwprt/asm"
 )
 
-// scope is the scope of every primitive.
-const scope = Private
+// sharing is the part of a primitive that says who can meet at its words: 0,
+// this process; flagPrivate, all who map them. It is set before anybody sleeps,
+// and read before the step that gives the primitive away.
+type sharing uint32
+
+func (s sharing) scope() Scope { return Private ^ Scope(s) }
+
+// set is Share of a primitive that is idle, or not.
+func (s *sharing) set(idle bool) {
+	if *s == 0 {
+		if !idle {
+			panic("futex: Share of a primitive in use")
+		}
+		*s = flagPrivate
+	}
+}
 
 // noCopy makes go vet's copylocks report copies of the struct that holds it.
 type noCopy struct{}
@@ -23,8 +37,8 @@ func (*noCopy) Unlock() {}
 // sleep waits on a primitive's word. An error here is a primitive in memory
 // that is unmapped or misaligned, or a seccomp filter without futex(2): going
 // on would be a loop without end.
-func sleep(addr *uint32, val, bitset uint32, d Deadline) Outcome {
-	switch scope.waitBitset(addr, val, bitset, d) {
+func sleep(s Scope, addr *uint32, val, bitset uint32, d Deadline) Outcome {
+	switch s.waitBitset(addr, val, bitset, d) {
 	case 0:
 		return Woken
 	case syscall.EAGAIN:
@@ -39,10 +53,12 @@ func sleep(addr *uint32, val, bitset uint32, d Deadline) Outcome {
 
 // wake wakes up to n > 0 sleepers of a primitive. Its errors are of no
 // interest: the memory can be gone by now, and with it everybody to wake.
-func wake(addr *uint32, n int) { scope.wake(opWake, addr, n, 0) }
+func wake(s Scope, addr *uint32, n int) { s.wake(opWake, addr, n, 0) }
 
 // wakeBitset is wake for sleepers that share a bit.
-func wakeBitset(addr *uint32, n int, bitset uint32) { scope.wake(opWakeBitset, addr, n, bitset) }
+func wakeBitset(s Scope, addr *uint32, n int, bitset uint32) {
+	s.wake(opWakeBitset, addr, n, bitset)
+}
 
 // low and high return the halves of a 64-bit word; both ports are little
 // endian. The kernel compares a half, and code changes the whole, so that two

@@ -25,12 +25,16 @@ import (
 type WaitGroup struct {
 	_     noCopy
 	state uint64
+	share sharing
 }
 
 const (
 	groupSleepers = 1 << 31
 	groupGen      = 1 << 32
 )
+
+// Share makes g work between processes; see the package documentation.
+func (g *WaitGroup) Share() { g.share.set(atomic.LoadUint64(&g.state)&groupSleepers == 0) }
 
 // Add adds delta, which may be negative, to the count, and lets the waiters go
 // if that makes it 0. It panics if the count would be negative or above
@@ -40,6 +44,7 @@ const (
 // Ordering: a call that brings the count down synchronizes before the return
 // of the waits that its group ends.
 func (g *WaitGroup) Add(delta int) {
+	scope := g.share.scope()
 	for {
 		v := atomic.LoadUint64(&g.state)
 		count := int(v&(groupSleepers-1)) + delta
@@ -52,7 +57,7 @@ func (g *WaitGroup) Add(delta int) {
 		}
 		if atomic.CompareAndSwapUint64(&g.state, v, next) {
 			if count == 0 && v&groupSleepers != 0 {
-				wake(high(&g.state), All)
+				wake(scope, high(&g.state), All)
 			}
 			return
 		}
@@ -107,6 +112,6 @@ func (g *WaitGroup) wait(d Deadline) bool {
 		if out == TimedOut {
 			return false
 		}
-		out = sleep(high(&g.state), gen, MatchAny, d)
+		out = sleep(g.share.scope(), high(&g.state), gen, MatchAny, d)
 	}
 }

@@ -18,7 +18,16 @@ import (
 
 var gcLoop = flag.Bool("gcloop", false, "run the collector all the time")
 
+func init() {
+	// Tests are to run on threads that the runtime has made: of the first one a
+	// dynamic linker can have taken the robust list, and it never ends.
+	runtime.LockOSThread()
+}
+
 func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVar); role != "" {
+		os.Exit(playRole(role))
+	}
 	flag.Parse()
 	if *gcLoop {
 		go func() {
@@ -43,6 +52,8 @@ type world struct {
 	bar        futex.Barrier
 	wg         futex.WaitGroup
 	once       futex.Once
+	robust     futex.RobustMutex
+	prio       futex.PIMutex
 
 	n      int    // who run the body
 	rounds int    // how often each does it

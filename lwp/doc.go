@@ -64,7 +64,8 @@
 //
 //   - Deferred calls do not run. Destructors of thread-local storage and exit
 //     hooks (OnExit) do.
-//   - A lock that was held stays held: one of package futex, and any that
+//   - A lock that was held stays held: one of package futex, but for a
+//     futex.RobustMutex, whose next owner is told; and any that
 //     library code had taken. A file of package os that a thread tried to
 //     write cannot be written after that, nor its descriptor be closed; what a
 //     library sets up at first use, under a sync.Once, is waited for for ever.
@@ -82,4 +83,23 @@
 // A fault before the thread's first instruction of Go, in the handler itself,
 // or on a thread for which a C library has since replaced the signal's action
 // kills the process with the signal.
+//
+// # Processes
+//
+// StartProcess, Fork, VFork and SpawnExec make processes by the same system
+// call, with the other flags: what is not shared is copied. A Go program must
+// not fork by itself, as the child would have one thread of the many that its
+// runtime, and its locks, need. Here the child has a g of its own whose m is
+// nil, as a thread has, its own stack and thread pointer, no handler of the
+// runtime's, and no signal blocked: what it runs is freestanding code, held to
+// the two rules above, and a mistake ends it with SIGSEGV and a line on
+// standard error.
+//
+// The collector does not follow a child that has a copy: its memory is as it
+// was at the call, for good, marking or not. A child with CloneVM is like a
+// thread in this; what it was passed is kept until Wait.
+//
+// A Process is waited for by Wait, which takes the end of that one process and
+// never another's, or Release. AllThreadsSyscall, Kcmp and SharingOf are about
+// threads and processes both.
 package lwp

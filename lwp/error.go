@@ -43,13 +43,22 @@ const (
 	opMunmap
 	opPpoll
 	opSigaction
+	opWaitid
+	opKill
+	opTgkill
+	opPidfdSignal
+	opPidfdOpen
+	opPipe
+	opMaps
+	opKcmp
 	numOps
 )
 
 var opNames = [numOps]string{
 	"clone", "mmap", "mprotect", "sched_setaffinity", "sched_setscheduler",
 	"setpriority", "prctl", "setns", "unshare", "write", "futex", "munmap", "ppoll",
-	"rt_sigaction",
+	"rt_sigaction", "waitid", "kill", "tgkill", "pidfd_send_signal", "pidfd_open", "pipe2",
+	"write of uid_map", "kcmp",
 }
 
 // An Error is a system call that failed. errors.Is matches its Errno.

@@ -1,6 +1,7 @@
 package lwp
 
 import (
+	"time"
 	"unsafe"
 
 	"lwprt/asm"
@@ -50,4 +51,35 @@ func Records() (n int) {
 		}
 	}
 	return n
+}
+
+// Processes returns how many records of processes are in use.
+func Processes() (n int) {
+	for i := range procs.count {
+		if procAt(i+1).gen%2 == 1 {
+			n++
+		}
+	}
+	return n
+}
+
+// CollectProcesses drops the records of children that somebody else has collected.
+func CollectProcesses() {
+	for i := range procs.count {
+		if r := procAt(i + 1); r.gen%2 == 1 {
+			Process{r.gen<<indexBits | uint64(i+1)}.WaitWith(WExited | WAll | WNoHang)
+		}
+	}
+}
+
+// SetGatherPatience sets how long AllThreadsSyscall waits for threads, and
+// returns what it was.
+func SetGatherPatience(d time.Duration) (old time.Duration) {
+	old, gatherPatience = gatherPatience, d
+	return old
+}
+
+// StartUnchecked is StartProcess that leaves it to the kernel to refuse.
+func StartUnchecked(fn func(*int) int, arg *int, attr ProcessAttr) (Process, error) {
+	return launch(current(), *(*func(unsafe.Pointer) int)(unsafe.Pointer(&fn)), unsafe.Pointer(arg), &attr, 0)
 }

@@ -107,21 +107,13 @@ var (
 func onFault(tcb *asm.TCB, sig int, info *asm.SigInfo, ctx *asm.SigContext) {
 	c := (*control)(unsafe.Pointer(tcb))
 	if info.Code <= 0 {
-		forward(sig, info)
+		if !c.attend(sig) {
+			forward(sig, info)
+		}
 		return
 	}
-	pc := ctx.PC()
-	if sig == int(unix.SIGSEGV) && layout.Text.Has(pc) && layout.Text.Has(pc-64) {
-		if ctx.SkipBarrier(uintptr(unsafe.Pointer(&c.scratch))) {
-			c.skipped++
-			return
-		}
-		for i := range layout.Barriers {
-			if b := &layout.Barriers[i]; b.Has(pc) && ctx.Return(b.Lo) {
-				c.skipped++
-				return
-			}
-		}
+	if c.passBarrier(sig, ctx) {
+		return
 	}
 	if d := (*Domain)(pointer(c.domain)); d != nil {
 		if lo, hi := d.Stack(ctx.SP()); lo != 0 {
@@ -143,6 +135,33 @@ func onFault(tcb *asm.TCB, sig int, info *asm.SigInfo, ctx *asm.SigContext) {
 	}
 	c.Entry = *(*uintptr)(unsafe.Pointer(next))
 	ctx.Resume(asm.ResumePC(), c.G.StackHi-asm.FrameSize)
+}
+
+// passBarrier has the handler return past a write barrier, if that is the fault.
+func (c *control) passBarrier(sig int, ctx *asm.SigContext) bool {
+	pc := ctx.PC()
+	if sig != int(unix.SIGSEGV) || !layout.Text.Has(pc) || !layout.Text.Has(pc-64) {
+		return false
+	}
+	if ctx.SkipBarrier(uintptr(unsafe.Pointer(&c.scratch))) {
+		c.skipped++
+		return true
+	}
+	for i := range layout.Barriers {
+		if b := &layout.Barriers[i]; b.Has(pc) && ctx.Return(b.Lo) {
+			c.skipped++
+			return true
+		}
+	}
+	return false
+}
+
+// tid returns the ID of c's task.
+func (c *control) tid() int {
+	if c.proc.on {
+		return gettid()
+	}
+	return int(atomic.LoadUint32(&recordAt(c.index).exit))
 }
 
 // bounces counts signals that forward has sent and got back, one after another.
@@ -191,7 +210,7 @@ func forward(sig int, info *asm.SigInfo) {
 func (f *Fault) note(c *control, sig int, info *asm.SigInfo, ctx *asm.SigContext, lo, hi uintptr) {
 	*f = Fault{
 		Signal: syscall.Signal(sig), Code: int(info.Code), PC: ctx.PC(), SP: ctx.SP(),
-		StackSize: int(hi - lo), TID: int(atomic.LoadUint32(&recordAt(c.index).exit)),
+		StackSize: int(hi - lo), TID: c.tid(),
 	}
 	f.regs = *ctx.Registers()
 	if sig != int(unix.SIGSYS) {
@@ -267,7 +286,8 @@ func (c *control) keepFault() {
 }
 
 // Abort ends the calling thread with a Fault that carries msg, of which up to
-// 120 bytes are kept.
+// 120 bytes are kept. A process of StartProcess or Fork prints it to standard
+// error, and exits with status 2.
 //
 // Context: thread; on a goroutine it panics with msg.
 func Abort(msg string) {
@@ -288,7 +308,7 @@ func Abort(msg string) {
 	// Not assigned as a whole: unoptimized code makes that on the stack first.
 	clear(unsafe.Slice((*byte)(unsafe.Pointer(f)), unsafe.Sizeof(*f)))
 	f.Reason, f.StackSize, f.green = Explicit, int(hi-lo), green
-	f.TID = int(atomic.LoadUint32(&recordAt(c.index).exit))
+	f.TID = c.tid()
 	f.nmsg = copy(f.msg[:], msg)
 	f.frames(fp, lo, hi)
 	if f.n > 0 {
@@ -300,6 +320,10 @@ func Abort(msg string) {
 	}
 	if c.count++; c.count >= maxFaults {
 		c.dropTeardown()
+	}
+	if c.proc.on {
+		f.print()
+		c.exitProcess(exitAbort)
 	}
 	c.keepFault()
 	c.finish()

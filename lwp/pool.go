@@ -166,6 +166,7 @@ func poolMain(p *Pool) {
 		atomic.CompareAndSwapUint32(&r.exit, unborn, atomic.LoadUint32(&w.exit))
 		r.call()
 		c.unwind()
+		futex.AbandonRobust() // to whoever asked for the run the thread has ended
 		c.dying, c.self = false, own
 		stays := p.park(c.index)
 		run.ended(r)
@@ -242,6 +243,7 @@ func (t Thread) ended(r *record) {
 func (c *control) endRun() {
 	run := c.self
 	p := (*Pool)(pointer(recordAt(c.index).pool))
+	futex.AbandonRobust()
 	p.leave(c.index)
 	run.ended(recordAt(run.index()))
 	c.self = recordAt(c.index).handle(c.index) // the run's record can serve another now

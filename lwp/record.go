@@ -44,7 +44,9 @@ type record struct {
 	pool  uintptr
 	fault uintptr // *Fault, until Join takes it
 	name  [16]byte
-	_     [32]byte // two cache lines in all
+
+	summoned uint32   // see everyone
+	_        [28]byte // two cache lines in all
 }
 
 const (
@@ -117,8 +119,7 @@ func alloc() (Thread, *record, error) {
 		}
 		table.count.Store(i)
 	}
-	table.mu.Unlock()
-
+	// Under the lock, so that who holds it sees all that may be about to live.
 	r := recordAt(i)
 	gen := r.word.Load() >> indexBits
 	if gen == 0 {
@@ -128,7 +129,9 @@ func alloc() (Thread, *record, error) {
 	r.flags &= rooted // of a dirty record
 	r.exit, r.tid, r.start, r.next, r.job, r.pool, r.ctl, r.fault = 0, 0, 0, 0, 0, 0, 0, 0
 	r.name = [16]byte{}
+	r.summoned = 0
 	r.word.Store(gen<<indexBits | 1)
+	table.mu.Unlock()
 	return Thread{gen<<indexBits | uint64(i)}, r, nil
 }
 

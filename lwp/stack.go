@@ -42,6 +42,7 @@ type control struct {
 	self       Thread // what Self returns: the run's handle on a pooled thread
 	hooks      [maxHooks]hook
 	setup      setup
+	proc       childState // of a process, not of a thread
 	faultState
 }
 
@@ -151,8 +152,9 @@ func cached(size, guard uintptr) *control {
 
 // recycle caches or unmaps the memory of a thread that is gone.
 func (c *control) recycle() {
-	c.dying, c.nhooks, c.count, c.domain = false, 0, 0, 0
+	c.dying, c.nhooks, c.count, c.domain, c.Worker = false, 0, 0, 0, 0
 	c.Storage.Reset()
+	c.TID, c.Robust = 0, asm.RobustList{}
 	c.dropJoined()
 	asm.Headroom()
 	cache.mu.Lock()

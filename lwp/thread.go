@@ -203,14 +203,17 @@ func (c *control) finish() {
 	}
 }
 
-// Exit ends the calling thread as a return from its function does. Deferred
-// calls do not run.
+// Exit ends the calling thread as a return from its function does, and a
+// process with status 0. Deferred calls do not run.
 //
 // Context: thread; on a goroutine it panics.
 func Exit() {
 	c := current()
 	if c == nil {
 		panic("lwp: Exit on a goroutine")
+	}
+	if c.proc.on {
+		c.exitProcess(0)
 	}
 	if d := (*Domain)(pointer(c.domain)); d != nil {
 		if lo, _ := d.Stack(asm.FramePointer()); lo != 0 {

@@ -71,8 +71,8 @@ func TestThreadHearsOfDeadlock(t *testing.T) {
 	}
 	a := &answer{s: s, f: f}
 	lwptest.OnThread(t, func(a *answer) {
-		_, a.join = a.f.Join().(*sched.DeadlockError)
-		_, a.wait = a.s.Wait().(*sched.DeadlockError)
+		a.join = a.f.Join() == sched.ErrDeadlock
+		a.wait = a.s.Wait() == sched.ErrHosted
 	}, a)
 	if !a.join || !a.wait {
 		t.Errorf("told of Join: %v, of Wait: %v", a.join, a.wait)

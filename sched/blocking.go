@@ -70,6 +70,7 @@ func (w *worker) block(k *call) error {
 	f := w.running()
 	c := w.core
 	k.f = uintptr(unsafe.Pointer(f))
+	asm.StopRoom() // k must not be given up while a helper has it
 	c.blocked.Add(1)
 	w.call(submitFn, noescape(unsafe.Pointer(k)))
 	for {

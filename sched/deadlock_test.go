@@ -77,6 +77,18 @@ func TestDeadlockNamesEverybody(t *testing.T) {
 	check("Join", fs[0].Join())
 	check("JoinFor", fs[1].JoinFor(time.Minute))
 	check("Wait", s.Wait())
+	want(t, "Wait", s.Wait(), sched.ErrDeadlock)
+	onThread := &struct {
+		f   sched.Fiber
+		err note
+	}{f: fs[0]}
+	lwptest.OnThread(t, func(o *struct {
+		f   sched.Fiber
+		err note
+	}) {
+		o.err = noteOf(o.f.Join())
+	}, onThread)
+	want(t, "Join on a thread", onThread.err.err(), sched.ErrDeadlock)
 	// It goes on when somebody does wake them.
 	s.Hold()
 	want(t, "JoinFor", fs[0].JoinFor(10*time.Millisecond), sched.ErrTimeout)

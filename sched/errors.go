@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// Errors of this package. Those of the kernel are *Error, those of fibers that
-// cannot go on *DeadlockError.
+// Errors of this package. Those of the kernel are *Error. A goroutine gets
+// ErrDeadlock as a *DeadlockError, which says who waits.
 var (
 	ErrNilFunc   = errors.New("sched: the function is nil")
 	ErrStackSize = errors.New("sched: the stack size is not between MinStackSize and MaxStackSize")
@@ -16,9 +16,10 @@ var (
 	ErrDetached  = errors.New("sched: the fiber is detached")
 	ErrSelf      = errors.New("sched: a fiber cannot join itself")
 	ErrNotFiber  = errors.New("sched: the caller is not a fiber")
-	ErrFiber     = errors.New("sched: a fiber cannot wait for its own scheduler")
+	ErrFiber     = errors.New("sched: a fiber cannot join with a bound on the wait")
 	ErrHosted    = errors.New("sched: the call needs the Go runtime: make it on a goroutine")
 	ErrClosed    = errors.New("sched: the scheduler is closed, or is being closed")
+	ErrDeadlock  = errors.New("sched: deadlock: the fibers wait and nothing can wake them")
 	ErrTimeout   = errors.New("sched: the time is up")
 )
 

@@ -18,27 +18,23 @@ import (
 // one that is ready on the same worker runs it at once; for one of another
 // scheduler it waits in Blocking.
 // Errors: ErrNoFiber, ErrSelf, ErrDetached, ErrJoined; a *lwp.Fault if the
-// fiber died of one. Outside of fibers a *DeadlockError if nothing can run any
-// more; the fiber can then be joined again.
+// fiber died of one. Outside of fibers ErrDeadlock if nothing can run any more,
+// as a *DeadlockError on a goroutine; the fiber can then be joined again.
 // Ordering: the end of the fiber happens before Join returns.
 func (h Fiber) Join() error {
 	w := self()
 	if w == nil || w.idle() {
 		return h.joinOutside(futex.Never)
 	}
-	c, err := h.lookup()
-	if err != nil {
-		return err
+	if h.serial == 0 || h.at >= region.loops {
+		return ErrNoFiber
 	}
-	f := w.running()
-	if c == f {
-		return ErrSelf
-	}
+	f, c := w.running(), h.at.fiber()
 	// Run it, if it is ours to run: nobody can take it while the lock is held.
 	w.enter()
-	if c.queuedOn(w) && w.tick > 1 {
+	if c != f && c.queuedOn(w) && w.tick > 1 && c.serial == h.serial {
 		word := atomic.LoadUint64(&c.word)
-		if h.mine(word) && word&joinMask == 0 && atomic.CompareAndSwapUint64(&c.word, word, word|uint64(f.link())) {
+		if word&joinMask == 0 && atomic.CompareAndSwapUint64(&c.word, word, word|uint64(f.link())) {
 			w.remove(c)
 			f.setState(joining)
 			w.tick--
@@ -48,6 +44,12 @@ func (h Fiber) Join() error {
 		}
 	}
 	w.leave()
+	if _, err := h.lookup(); err != nil {
+		return err
+	}
+	if c == f {
+		return ErrSelf
+	}
 	if c.core() != w.core {
 		return h.joinAcross()
 	}
@@ -396,6 +398,9 @@ func (f *fiber) end() {
 		if f.flags&hasFault == 0 { // the first counts; a destructor may fault too
 			w.call(holdFn, unsafe.Pointer(f))
 		}
+	}
+	if f.timer != 0 {
+		w.disarm(f) // it faulted on its way to a wait
 	}
 	if f.flags&hasLocals != 0 {
 		f.endLocals()

@@ -13,11 +13,10 @@ func count(n *atomic.Int64) { n.Add(1) }
 
 // A family is a fiber that spawns, and what it finds.
 type family struct {
-	n     int
-	ran   atomic.Int64
-	child sched.Fiber
-	err   note
-	err2  note
+	n    int
+	ran  atomic.Int64
+	err  note
+	err2 note
 }
 
 func TestFiberRunsAndIsJoined(t *testing.T) {

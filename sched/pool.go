@@ -155,16 +155,17 @@ var refillFn = func(p unsafe.Pointer) {
 //
 //go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) release(f *fiber) {
-	class := f.link().class()
-	k := &w.caches[class]
-	if class == w.core.class {
-		k = &w.free
+	l := f.link()
+	class := l.class()
+	k := &w.free
+	if class != w.class {
+		k = &w.caches[class]
 	}
-	if k.n == batchOf(class) {
+	if k.n >= batchOf(class) {
 		w.spill(k, class)
 	}
 	f.clear()
-	f.next, k.list = k.list, f.link()
+	f.next, k.list = k.list, l
 	k.n++
 }
 

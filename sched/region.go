@@ -24,6 +24,7 @@ var region struct {
 	mu    futex.Mutex
 	base  uintptr // a multiple of unit
 	span  uintptr // bytes of a span
+	shift uint    // from a link to its class
 	loops link    // where the last span begins: a link from here on is no fiber's
 	next  [spans]uintptr
 	free  [spans]uintptr // *chunk; chunks given back
@@ -70,7 +71,7 @@ func (f *fiber) link() link { return link((uintptr(unsafe.Pointer(f)) - region.b
 // class returns the class of the span that l lies in.
 //
 //go:nosplit // a stack that runs out must not do so here: see fiber
-func (l link) class() int { return int(uintptr(l) << linkShift / region.span) }
+func (l link) class() int { return int(l >> region.shift) }
 
 // sizeOf returns the stack size of a class.
 //
@@ -136,6 +137,7 @@ func reserve() error {
 			continue
 		}
 		region.span, region.table = 1<<shift, table
+		region.shift = uint(shift - linkShift)
 		region.loops = link(uintptr(loopClass) << shift >> linkShift)
 		region.serial.Store(1)
 		region.next[0] = 1 << chunkShift // no fiber has link 0

@@ -84,6 +84,9 @@ func (e *DeadlockError) Error() string {
 	return "sched: deadlock: " + list(e.Fibers, "wait and nothing can wake them", "waits and nothing can wake it")
 }
 
+// Unwrap returns ErrDeadlock.
+func (e *DeadlockError) Unwrap() error { return ErrDeadlock }
+
 // A LeftError lists the fibers that had not ended when the time was up.
 type LeftError struct{ Fibers []FiberInfo }
 
@@ -114,13 +117,10 @@ func list(fibers []FiberInfo, do, does string) string {
 // report returns the deadlock that settle has found.
 func (c *core) report() error {
 	if asm.Current() != nil {
-		return &unlisted
+		return ErrDeadlock // no heap here for a list
 	}
 	return &DeadlockError{c.fibers(true)}
 }
-
-// unlisted is what a thread gets, which has no heap for a list.
-var unlisted DeadlockError
 
 // fibers returns what is known of the fibers of c: of all whose slots are in
 // use, or of those that have not ended.

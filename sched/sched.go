@@ -119,6 +119,9 @@ func New(config Config) (*Scheduler, error) {
 		return nil, err
 	}
 	c.class = classOf(size)
+	for _, w := range c.workers {
+		w.class = c.class
+	}
 	c.spins = cpus > 1
 	s := &Scheduler{core: c}
 	for i, w := range c.workers {
@@ -233,9 +236,31 @@ func takeCore() (*core, error) {
 	return (*core)(p), err
 }
 
+// abandon frees what fibers hold that will not go on, or were not joined.
+func (c *core) abandon() {
+	drop := func(k *chunk) {
+		for i := range k.used {
+			f := k.fiberAt(i)
+			if f.flags&hasRoot != 0 {
+				endRoot(f.root)
+			}
+			if f.flags&(hasFault|hasKept) != 0 {
+				lwp.DropFault((*lwp.Fault)(pointer(f.fault)))
+			}
+			if f.flags&hasLocals != 0 {
+				freeLocalsFn(pointer(f.local))
+			}
+		}
+	}
+	for class := range c.pools {
+		c.pools[class].each(drop)
+	}
+}
+
 // free frees everything; no worker runs. Who is just about to look at a fiber
 // from outside is waited for.
 func (c *core) free() {
+	c.abandon()
 	for class := range c.pools {
 		c.pools[class].each(func(k *chunk) { atomic.StoreUintptr(&k.owner, 0) })
 	}
@@ -285,8 +310,8 @@ func (s *Scheduler) stop(n int) {
 
 // Wait waits until every fiber has ended.
 //
-// Context: goroutine, or a thread that is no worker.
-// Errors: ErrFiber, ErrClosed; a *DeadlockError if nothing can run any more.
+// Context: goroutine.
+// Errors: ErrHosted, ErrClosed; a *DeadlockError if nothing can run any more.
 func (s *Scheduler) Wait() error { return s.wait(futex.Never) }
 
 // WaitFor is Wait with a bound.
@@ -295,8 +320,8 @@ func (s *Scheduler) Wait() error { return s.wait(futex.Never) }
 func (s *Scheduler) WaitFor(d time.Duration) error { return s.wait(futex.After(d)) }
 
 func (s *Scheduler) wait(d futex.Deadline) error {
-	if w := self(); w != nil && !w.idle() {
-		return ErrFiber
+	if asm.Current() != nil {
+		return ErrHosted
 	}
 	c := s.use()
 	if c == nil {
@@ -385,7 +410,7 @@ func (s *Scheduler) refuse() bool {
 // long as there are more Holds than Releases, fibers that all wait are not
 // taken for a deadlock.
 //
-// Context: goroutine, or a thread that is no worker.
+// Context: goroutine.
 func (s *Scheduler) Hold() { s.hold(1) }
 
 // Release ends a Hold.

@@ -182,6 +182,7 @@ func parkUntil(reason string, at int64, until uint64) bool {
 			return true
 		}
 	}
+	asm.StopRoom()
 	if w.arm(f, at) != 0 {
 		// No memory for the timer: the worker sleeps with the fiber.
 		lwp.Sleep(time.Duration(at - futex.Monotonic()))

@@ -360,6 +360,7 @@ func TestExitEndsTheFiberOnly(t *testing.T) {
 func deep(n int) int {
 	if n == 0 {
 		sched.Exit()
+		return 0 // does not come here
 	}
 	return deep(n-1) + 1
 }

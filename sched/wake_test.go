@@ -89,6 +89,7 @@ func TestNaiveParkingLosesWakeups(t *testing.T) {
 // TestIdleWorkersCostNothing measures the CPU time of a process whose workers
 // have nothing to do.
 func TestIdleWorkersCostNothing(t *testing.T) {
+	lwptest.NotEmulated(t, "CPU times of threads in /proc")
 	s := begin(t, 4)
 	s.Hold()
 	var fs []sched.Fiber
@@ -115,7 +116,6 @@ func TestIdleWorkersCostNothing(t *testing.T) {
 
 // ticks returns the CPU time of threads of this process.
 func ticks(t *testing.T, ids []int) (sum time.Duration) {
-	lwptest.NotEmulated(t, "CPU times of threads in /proc")
 	for _, id := range ids {
 		sum += lwptest.CPUTime(t, id)
 	}

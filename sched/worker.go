@@ -18,6 +18,7 @@ type worker struct {
 	length   uint32 // of the queue
 	tick     uint32 // switches until the next poll
 	core     *core
+	class    int   // core.class
 	free     cache // of the default class
 	left     uint32
 	faulted  uint32 // current has faulted
@@ -40,10 +41,12 @@ type worker struct {
 	id      int
 	bound   link // ready fibers that are pinned here, linked by next, oldest first
 	boundTo link // the newest
-	caches  [classes]cache
-	random  uint64
-	now     clock
-	thread  lwp.Thread
+
+	boundsTurn bool
+	caches     [classes]cache
+	random     uint64
+	now        clock
+	thread     lwp.Thread
 }
 
 // counters are a worker's part of Stats.
@@ -240,9 +243,12 @@ func (w *worker) next() *fiber {
 	if w.tick--; w.tick == 0 {
 		w.call(pollFn, unsafe.Pointer(w))
 		if w.bound != 0 {
-			f := w.nextBound()
-			w.setRunning(f)
-			return f
+			// In turns with the queue, if there is anything in it.
+			if w.boundsTurn = !w.boundsTurn || w.length == 0; w.boundsTurn {
+				f := w.nextBound()
+				w.setRunning(f)
+				return f
+			}
 		}
 		if w.clock-w.slice > slices {
 			w.slice, old = w.clock, true

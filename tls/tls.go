@@ -56,6 +56,7 @@ func Init(t *TCB, lo, hi, guard uintptr, entry *func(*asm.TCB)) {
 	t.Self = uintptr(unsafe.Pointer(t))
 	t.Magic = asm.Magic
 	t.Entry = *(*uintptr)(unsafe.Pointer(entry))
+	t.TID, t.Robust = 0, asm.RobustList{}
 	t.G.StackLo, t.G.StackHi = lo, hi
 	t.G.StackGuard0, t.G.StackGuard1 = lo+guard, lo+guard
 }

@@ -10,12 +10,15 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -248,6 +251,107 @@ static void syscall_getppid(int64_t n, struct result *r)
 	r->ns = now() - t;
 }
 
+/*
+ * Processes. The children end at once, or run the program that is named by the
+ * environment variable PROCESS_PROGRAM_<name>. With "-1g" in the operation's
+ * name this program has 1 GiB of memory touched, page by page, else not.
+ */
+
+static void resident(int big)
+{
+	static char *mem;
+	const size_t size = (size_t)1 << 30;
+	if (big && !mem) {
+		mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (mem == MAP_FAILED)
+			check(errno, "mmap");
+		madvise(mem, size, MADV_NOHUGEPAGE);
+		for (size_t i = 0; i < size; i += 4096)
+			mem[i] = 1;
+	}
+	if (!big && mem) {
+		munmap(mem, size);
+		mem = NULL;
+	}
+}
+
+static void reap(pid_t pid, struct result *r, int code)
+{
+	int status;
+	while (waitpid(pid, &status, 0) != pid)
+		if (errno != EINTR)
+			check(errno, "waitpid");
+	r->count += WIFEXITED(status) && WEXITSTATUS(status) == code;
+}
+
+static void process_fork(int64_t n, struct result *r)
+{
+	int64_t t = now();
+	for (int64_t i = 0; i < n; i++) {
+		pid_t pid = fork();
+		if (pid == 0)
+			_exit(7);
+		if (pid < 0)
+			check(errno, "fork");
+		reap(pid, r, 7);
+	}
+	r->ns = now() - t;
+}
+
+static void process_vfork(int64_t n, struct result *r)
+{
+	int64_t t = now();
+	for (int64_t i = 0; i < n; i++) {
+		pid_t pid = vfork();
+		if (pid == 0)
+			_exit(7);
+		if (pid < 0)
+			check(errno, "vfork");
+		reap(pid, r, 7);
+	}
+	r->ns = now() - t;
+}
+
+static int clone_child(void *arg)
+{
+	return *(int *)arg;
+}
+
+static void process_clonevm(int64_t n, struct result *r)
+{
+	static char stack[64 << 10] __attribute__((aligned(16)));
+	static int seven = 7;
+	int64_t t = now();
+	for (int64_t i = 0; i < n; i++) {
+		pid_t pid = clone(clone_child, stack + sizeof stack, CLONE_VM | SIGCHLD, &seven);
+		if (pid < 0)
+			check(errno, "clone");
+		reap(pid, r, 7);
+	}
+	r->ns = now() - t;
+}
+
+static void process_posixspawn(int64_t n, struct result *r, const char *program)
+{
+	char *argv[] = {(char *)program, NULL}, *env[] = {NULL};
+	int64_t t = now();
+	for (int64_t i = 0; i < n; i++) {
+		pid_t pid;
+		int err = posix_spawn(&pid, program, NULL, NULL, argv, env);
+		if (err == ENOENT && strcmp(program, "/nonexistent") == 0) {
+			r->count++;
+			continue;
+		}
+		check(err, "posix_spawn");
+		reap(pid, r, 0);
+	}
+	r->ns = now() - t;
+}
+
+static void posixspawn_none(int64_t n, struct result *r) { process_posixspawn(n, r, "/nonexistent"); }
+static void posixspawn_tiny(int64_t n, struct result *r) { process_posixspawn(n, r, getenv("PROCESS_PROGRAM_tiny")); }
+static void posixspawn_true(int64_t n, struct result *r) { process_posixspawn(n, r, "/bin/true"); }
+
 static const struct {
 	const char *name;
 	void (*run)(int64_t, struct result *);
@@ -258,6 +362,12 @@ static const struct {
 	{"mutex-2", mutex_2},
 	{"tls", tls_get},
 	{"syscall", syscall_getppid},
+	{"process-fork", process_fork},
+	{"process-vfork", process_vfork},
+	{"process-clonevm", process_clonevm},
+	{"process-posixspawn-none", posixspawn_none},
+	{"process-posixspawn-tiny", posixspawn_tiny},
+	{"process-posixspawn-true", posixspawn_true},
 };
 
 int main(void)
@@ -268,6 +378,11 @@ int main(void)
 	while (scanf("%31s %lld", name, &n) == 2) {
 		struct result r = {0};
 		size_t i = 0;
+		size_t len = strlen(name);
+		int big = len > 3 && strcmp(name + len - 3, "-1g") == 0;
+		if (big)
+			name[len - 3] = '\0';
+		resident(big);
 		while (i < sizeof ops / sizeof *ops && strcmp(ops[i].name, name) != 0)
 			i++;
 		if (i == sizeof ops / sizeof *ops) {

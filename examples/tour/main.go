@@ -1,5 +1,5 @@
 // Command tour shows what package lwp does, and the kernel's part in it, on
-// threads that it starts itself. It takes a few seconds.
+// threads that it starts itself, and what package sched does without the kernel. It takes a few seconds.
 package main
 
 import (
@@ -22,6 +22,7 @@ import (
 
 	"lwprt/futex"
 	"lwprt/lwp"
+	"lwprt/sched"
 	"lwprt/tls"
 )
 
@@ -40,6 +41,7 @@ func main() {
 		{"A thread starts a thread", nested},
 		{"A pool of threads", pooled},
 		{"What errors look like", refused},
+		{"Green threads", green},
 		{"What it costs", timed},
 	} {
 		fmt.Printf("\n== %d. %s ==\n", i+1, section.title)
@@ -422,60 +424,166 @@ func refused() {
 
 // Section 10.
 
+// A turn is what a fiber works on: a green thread.
+type turn struct{ name string }
+
+func takeTurns(t *turn) {
+	for i := range 2 {
+		var l lwp.Line
+		l.Str("   fiber ").Str(t.name).Str(": turn ").Int(int64(i + 1)).Str(", on TID ").Int(int64(lwp.Self().TID())).Print()
+		sched.Yield()
+	}
+}
+
+// A hall is where fibers come and wait, and the one who lets them in and out.
+type hall struct {
+	turns  [3]turn
+	fibers [10_000]sched.Fiber
+	left   int
+	failed bool
+}
+
+func (h *hall) three() {
+	var fs [3]sched.Fiber
+	for i := range fs {
+		fs[i], _ = sched.Go(takeTurns, &h.turns[i])
+	}
+	for _, f := range fs {
+		h.failed = f.Join() != nil || h.failed
+	}
+}
+
+func (h *hall) stay() {
+	sched.Park("the end of the section")
+	h.left++
+}
+
+func (h *hall) fill() {
+	for i := range h.fibers {
+		h.fibers[i], _ = sched.Go((*hall).stay, h)
+	}
+}
+
+func (h *hall) empty() {
+	for i := range h.fibers { // with a value, range would copy the array: onto this stack
+		h.fibers[i].Unpark()
+	}
+	for i := range h.fibers {
+		h.failed = h.fibers[i].Join() != nil || h.failed
+	}
+}
+
+func green() {
+	s := must(sched.New(sched.Config{Workers: 1, StackSize: 4 << 10}))
+	h := &hall{turns: [3]turn{{"a"}, {"b"}, {"c"}}}
+	run := func(fn func(*hall)) { check(must(sched.Spawn(s, fn, h)).Join()) }
+	tasks := func() int { return len(must(os.ReadDir("/proc/self/task"))) }
+	run((*hall).three)
+	before := tasks()
+	run((*hall).fill)
+	fmt.Printf("   entries of /proc/self/task: %d, and %d with %d fibers more\n", before, tasks(), len(h.fibers))
+	run((*hall).empty)
+	check(s.Close())
+	if h.failed || h.left != len(h.fibers) {
+		log.Fatal("tour: fibers were not spawned or joined")
+	}
+	fmt.Print("   A fiber is a stack that a thread, the worker, switches to: the kernel does not know\n" +
+		"   of it. The three took turns because each yielded; nobody would have made them. See\n" +
+		"   examples/pingpong, deadlock, greenthreads and skynet.\n")
+}
+
+// Section 11.
+
 const batch = 20 // operations between two looks at the clock
 
 type way struct {
 	name, how string
-	op        func()
-	took      []float64 // µs an operation, by round
+	round     func() float64 // does some operations and returns the µs for one
+	took      []float64      // by round
+}
+
+// each is a round of batch operations.
+func each(op func()) func() float64 {
+	return func() float64 {
+		begin := time.Now()
+		for range batch {
+			op()
+		}
+		return time.Since(begin).Seconds() * 1e6 / batch
+	}
+}
+
+// A timing is of operations on a fiber, which are too short for each to be
+// asked for by a goroutine.
+type timing struct {
+	took   int64 // ns
+	failed bool
+}
+
+const many = 10_000
+
+func (t *timing) spawn() {
+	begin := futex.Monotonic()
+	for range many {
+		f, err := sched.Go(nothing, nil)
+		t.failed = err != nil || f.Join() != nil || t.failed
+	}
+	t.took = futex.Monotonic() - begin
 }
 
 func timed() {
 	pool := must(lwp.NewPool(lwp.PoolConfig{}))
+	fibers := must(sched.New(sched.Config{Workers: 1}))
 	var wg sync.WaitGroup
 	ways := []way{
-		{name: "lwp", how: "Start, Join", op: func() { join(start(nothing, nil, lwp.Attr{})) }},
-		{name: "pool", how: "StartAttr with a Pool, Join", op: func() { join(start(nothing, nil, lwp.Attr{Pool: pool})) }},
-		{name: "goroutine", how: "go, WaitGroup.Wait", op: func() {
+		{name: "lwp", how: "Start, Join", round: each(func() { join(start(nothing, nil, lwp.Attr{})) })},
+		{name: "pool", how: "StartAttr with a Pool, Join", round: each(func() { join(start(nothing, nil, lwp.Attr{Pool: pool})) })},
+		{name: "fiber", how: "sched.Go, Join on a fiber", round: func() float64 {
+			t := new(timing)
+			check(must(sched.Spawn(fibers, (*timing).spawn, t)).Join())
+			if t.failed {
+				log.Fatal("tour: fibers were not spawned or joined")
+			}
+			return float64(t.took) / 1e3 / many
+		}},
+		{name: "goroutine", how: "go, WaitGroup.Wait", round: each(func() {
 			wg.Go(func() {})
 			wg.Wait()
-		}},
-		{name: "locked", how: "the same, with LockOSThread", op: func() {
+		})},
+		{name: "locked", how: "the same, with LockOSThread", round: each(func() {
 			wg.Go(runtime.LockOSThread)
 			wg.Wait()
-		}},
+		})},
 	}
 	// In turns, so that what else the machine does falls on all alike.
 	rounds := 0
 	for end := time.Now().Add(1500 * time.Millisecond); rounds < 3 || time.Now().Before(end); rounds++ {
 		for i := range ways {
-			begin := time.Now()
-			for range batch {
-				ways[i].op()
-			}
-			ways[i].took = append(ways[i].took, time.Since(begin).Seconds()*1e6/batch)
+			ways[i].took = append(ways[i].took, ways[i].round())
 		}
 	}
 	check(pool.Close())
+	check(fibers.Close())
 
 	fmt.Printf("   One operation creates, runs an empty function and waits for its end. Medians of\n"+
-		"   %d rounds of %d, the four in turns, on one goroutine:\n\n", rounds, batch)
+		"   %d rounds of %d, %d for fibers, the five in turns, on one goroutine or fiber:\n\n", rounds, batch, many)
 	fmt.Printf("   %-10s %-28s %9s %10s\n", "", "", "us", "lwp = 1")
 	base := median(ways[0].took)
 	for _, w := range ways {
 		m := median(w.took)
-		fmt.Printf("   %-10s %-28s %9.2f %10.2f\n", w.name, w.how, m, m/base)
+		fmt.Printf("   %-10s %-28s %9.3f %10.4f\n", w.name, w.how, m, m/base)
 	}
 	fmt.Print(`
    lwp        the kernel makes a thread and ends it, each time.
    pool       the kernel wakes a thread that sleeps; none is made.
+   fiber      a stack for the function is taken from a list, switched to, and put back.
    goroutine  no kernel thread is made; the runtime queues a function.
    locked     a goroutine that has locked its kernel thread and ends takes the
               thread with it, so that the runtime makes another. Its Wait returns
               before the thread is gone; Join waits for that.
    On several CPUs much of this is one CPU waking another, which a virtual machine
-   makes dear: compare with taskset -c 0. A goroutine is the cheapest wherever it will
-   do; README.md says what a thread is for.
+   makes dear: compare with taskset -c 0. Where a goroutine will do, use a goroutine: it
+   has all of Go, as threads and fibers have not. README.md says what those are for.
 `)
 }
 

@@ -3,6 +3,8 @@ package lwptest
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,3 +30,15 @@ func CPUTime(t testing.TB, tid int) time.Duration {
 // Addr returns the address of something for a raw system call on a thread. It
 // is freestanding.
 func Addr[T any](p *T) uintptr { return uintptr(unsafe.Pointer(p)) }
+
+// Resident returns the resident memory of this process in bytes, the free part
+// of the Go heap given back first.
+func Resident() int {
+	debug.FreeOSMemory()
+	f := strings.Fields(read("/proc/self/statm"))
+	if len(f) < 2 {
+		return 0
+	}
+	pages, _ := strconv.Atoi(f[1])
+	return pages * os.Getpagesize()
+}

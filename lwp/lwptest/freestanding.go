@@ -23,6 +23,7 @@ var sentinels = [...]error{
 	nil, lwp.ErrNilFunc, lwp.ErrStackSize, lwp.ErrGuardSize, lwp.ErrAttr, lwp.ErrNoThread, lwp.ErrJoined,
 	lwp.ErrDetached, lwp.ErrSelf, lwp.ErrRunning, lwp.ErrTimeout, lwp.ErrExiting, lwp.ErrNotThread,
 	lwp.ErrHosted, lwp.ErrHooks, lwp.ErrLimit, lwp.ErrRace, lwp.ErrPoolClosed, lwp.ErrPoolFull, lwp.ErrPoolThread,
+	lwp.ErrNoProcess, lwp.ErrWaited, lwp.ErrNotChild, lwp.ErrNotProcess, lwp.ErrRuns, lwp.ErrUnreached,
 	tls.ErrNotThread, tls.ErrThread, tls.ErrKey, tls.ErrKeys, tls.ErrSize,
 }
 

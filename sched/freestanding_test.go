@@ -1,0 +1,46 @@
+package sched
+
+import (
+	"testing"
+
+	fs "lwprt/lwp/freestanding"
+	"lwprt/lwp/lwptest"
+)
+
+// onFiber are the functions that fibers call, and what runs on a fiber's stack.
+var onFiber = []struct {
+	name string
+	fn   any
+}{
+	{"Go", Go[int]}, {"GoAttr", GoAttr[int]}, {"Yield", Yield}, {"YieldTo", YieldTo}, {"Park", Park}, {"ParkFor", ParkFor},
+	{"Sleep", Sleep}, {"Exit", Exit}, {"Current", Current}, {"OnWorker", OnWorker}, {"Blocking", Blocking[int]},
+	{"Fiber.Join", Fiber.Join}, {"Fiber.JoinFor", Fiber.JoinFor}, {"Fiber.Detach", Fiber.Detach}, {"Fiber.Unpark", Fiber.Unpark},
+	{"Fiber.Serial", Fiber.Serial}, {"Get", Get[int]}, {"Set", Set[int]}, {"Ptr", Ptr[int]},
+	{"ended", ended},
+}
+
+// onThread are the functions that run on a worker's or a helper's own stack.
+var onThread = []struct {
+	name string
+	fn   any
+}{
+	{"worker.main", (*worker).main}, {"poll", (*worker).poll}, {"feed", (*core).feed}, {"deliver", (*fiber).deliver},
+	{"refill", refillFn}, {"spill", spillFn}, {"arm", armFn}, {"disarm", disarmFn}, {"submit", submitFn},
+	{"helper.main", (*helper).main}, {"helper.exit", (*helper).exit}, {"hold", holdFn}, {"drop", dropFn}, {"report", reportFn},
+	{"tell", tellFn}, {"newLocals", newLocalsFn}, {"freeLocals", freeLocalsFn}, {"stackOf", stackOf}, {"faulted", faulted},
+}
+
+func TestFibersCannotFault(t *testing.T) {
+	lwptest.SkipRace(t)
+	for _, f := range append(onFiber, onThread...) {
+		t.Run(f.name, func(t *testing.T) {
+			r, err := fs.Check(f.fn, fs.Except("lwprt/sched.(*core).report", "goroutines alone get that far"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !r.OK() {
+				t.Error(r)
+			}
+		})
+	}
+}
