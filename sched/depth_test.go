@@ -48,48 +48,50 @@ var opNames = [numOps]string{"Yield", "Park", "ParkFor", "Sleep", "Go", "GoAttr"
 func parks(*probe)    { sched.Park("a probe") }
 func counts(p *probe) { p.ran.Add(1) }
 
-func (p *probe) call() {
-	switch p.op {
-	case opYield:
-		sched.Yield()
-	case opPark:
-		sched.Park("the test")
-	case opParkFor:
-		sched.ParkFor("the test", 10*time.Microsecond)
-	case opSleep:
-		sched.Sleep(10 * time.Microsecond)
-	case opGo:
+// calls are functions of their own, whose frames are small without the compiler's help too.
+var calls = [numOps]func(*probe){
+	opYield:   func(*probe) { sched.Yield() },
+	opPark:    func(*probe) { sched.Park("the test") },
+	opParkFor: func(*probe) { sched.ParkFor("the test", 10*time.Microsecond) },
+	opSleep:   func(*probe) { sched.Sleep(10 * time.Microsecond) },
+	opGo: func(p *probe) {
 		f, err := sched.Go(counts, p)
 		p.made, p.err = f, noteOf(err)
-	case opGoAttr:
+	},
+	opGoAttr: func(p *probe) {
 		_, err := sched.GoAttr(counts, p, sched.Attr{Name: "a child", Detached: true, Worker: p.depth & 1})
 		p.err = noteOf(err)
-	case opJoinReady, opJoinEnded, opJoinParked:
-		p.err = noteOf(p.other.Join())
-	case opDetach:
-		p.err = noteOf(p.other.Detach())
-	case opUnpark, opUnparkPinned:
-		p.err = noteOf(p.other.Unpark())
-	case opYieldTo:
+	},
+	opJoinReady:    joinOther,
+	opJoinEnded:    joinOther,
+	opJoinParked:   joinOther,
+	opDetach:       func(p *probe) { p.err = noteOf(p.other.Detach()) },
+	opUnpark:       unparkOther,
+	opUnparkPinned: unparkOther,
+	opYieldTo: func(p *probe) {
 		_, err := sched.YieldTo(p.other)
 		p.err = noteOf(err)
-	case opLocal:
+	},
+	opLocal: func(p *probe) {
 		p.err = noteOf(sched.Set(stressKey, 1))
 		if v, ok := sched.Get(stressKey); p.err == 0 && (v != 1 || !ok) {
 			p.err = 1
 		}
-	case opBlocking:
-		p.err = noteOf(sched.Blocking(counts, p))
-	case opExit:
+	},
+	opBlocking: func(p *probe) { p.err = noteOf(sched.Blocking(counts, p)) },
+	opExit: func(p *probe) {
 		p.done = 1
 		sched.Exit()
-	case opCurrent:
+	},
+	opCurrent: func(p *probe) {
 		if sched.Current() == (sched.Fiber{}) || sched.OnWorker() != 1 {
 			p.err = 1
 		}
-	}
-	p.done = 1
+	},
 }
+
+func joinOther(p *probe)   { p.err = noteOf(p.other.Join()) }
+func unparkOther(p *probe) { p.err = noteOf(p.other.Unpark()) }
 
 // Frames of several sizes, so that calls begin at every distance from the end
 // of the stack that there can be.
@@ -99,7 +101,8 @@ func (p *probe) descend(n int) int {
 	if n > 0 {
 		return p.descend(n-1) + 1
 	}
-	p.call()
+	calls[p.op](p)
+	p.done = 1
 	return 0
 }
 
