@@ -22,6 +22,8 @@ const StartRoom = 32
 
 // Init makes c a context that will call fn(arg) on the stack that ends at hi, a
 // multiple of 16, and then what SetEnded was given. fn is a func(unsafe.Pointer) value.
+//
+//go:nosplit // package sched calls it where a stack must not run out
 func (c *Context) Init(hi, fn, arg uintptr) {
 	sp := hi - StartRoom
 	*(*uintptr)(codeAt(sp + startArg)) = arg
@@ -83,6 +85,8 @@ func SwitchIf(from, to *Context, word *uint64, old, new uint64) bool {
 // in use there. fn must not switch. c stays as it was.
 //
 // Context: thread.
+//
+//go:nosplit // package sched calls it where a stack must not run out
 func CallOn(c *Context, fn func(unsafe.Pointer), arg unsafe.Pointer) { callOnFn(c, fn, arg) }
 
 // Leave gives up the calling context's frames and ends it as a return from its
@@ -111,6 +115,8 @@ func Current() *TCB { return currentFn() }
 
 // Worker returns TCB.Worker of the calling thread, or 0 when the caller is not
 // one of our threads.
+//
+//go:nosplit // package sched calls it where a stack must not run out
 func Worker() uintptr { return workerFn() }
 
 // conventionHolds says whether arguments and results are in the registers in

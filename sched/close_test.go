@@ -70,7 +70,7 @@ func TestCloseMeetsHandles(t *testing.T) {
 	lwptest.SkipRace(t)
 	warm()
 	lwptest.Leaks(t)
-	for round := range lwptest.Count(500, 40) {
+	for round := range lwptest.Count(200, 40) {
 		s, err := sched.New(sched.Config{Workers: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -104,4 +104,33 @@ func TestCloseMeetsHandles(t *testing.T) {
 		}
 		lwptest.Within(t, "Unpark", wg.Wait)
 	}
+}
+
+// TestCloseOfADeadlockLetsArgumentsGo: fibers that never end keep nothing
+// reachable once their scheduler is closed.
+func TestCloseOfADeadlockLetsArgumentsGo(t *testing.T) {
+	lwptest.SkipRace(t)
+	warm()
+	lwptest.Leaks(t)
+	s, err := sched.New(sched.Config{Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 20
+	let := new(atomic.Int64)
+	for range n {
+		arg := new([1 << 16]byte)
+		runtime.AddCleanup(arg, func(n *atomic.Int64) { n.Add(1) }, let)
+		spawn(t, s, func(*[1 << 16]byte) {
+			sched.Set(stressKey, 1)
+			sched.Park("nobody")
+		}, arg)
+	}
+	if err := s.Close(); !errors.As(err, new(*sched.DeadlockError)) {
+		t.Error("Close: ", err)
+	}
+	lwptest.Eventually(t, "the arguments to go", func() bool {
+		runtime.GC()
+		return let.Load() == n
+	})
 }

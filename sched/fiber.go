@@ -22,6 +22,11 @@ import (
 //	word                         anybody, by compare-and-swap
 //	serial                       whoever frees the slot
 //
+// A fiber's stack can run out in any call, also in one of this package, and the
+// fiber ends then. So what stands between two steps that belong together (a
+// fiber taken off a queue and run, a timer set and waited for) has no check of
+// the stack: it is nosplit, and what needs more room goes through worker.call.
+//
 // The state says who the fiber belongs to:
 //
 //	state      belongs to                                next states
@@ -119,6 +124,8 @@ type Fiber struct {
 }
 
 // handle returns the handle of f.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) handle() Fiber { return Fiber{f.serial, f.link()} }
 
 // lookup returns the descriptor that h leads to, if it still is of h's fiber.
@@ -137,12 +144,16 @@ func (h Fiber) lookup() (*fiber, error) {
 }
 
 // mine says whether word still is of h's fiber.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (h Fiber) mine(word uint64) bool { return word>>wordShift == h.serial<<wordShift>>wordShift }
 
 // Serial returns the fiber's number, which no other fiber of the same slot has had.
 func (h Fiber) Serial() uint64 { return h.serial }
 
 // self returns the worker that the caller runs on, or nil.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func self() *worker { return (*worker)(pointer(asm.Worker())) }
 
 // Current returns the handle of the running fiber; on a goroutine and on a
@@ -179,6 +190,8 @@ func (f *fiber) on() *worker { return (*worker)(pointer(f.worker)) }
 
 // core returns the scheduler that f's slot belongs to. The caller is a fiber or
 // worker of some scheduler that f keeps open, or holds it.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) core() *core {
 	return (*core)(pointer(atomic.LoadUintptr(&chunkAt(uintptr(unsafe.Pointer(f))).owner)))
 }
@@ -186,6 +199,8 @@ func (f *fiber) core() *core {
 // hold returns the scheduler that f's slot belongs to, which Close then leaves
 // in place until it is let go, or nil if it is closed. A core is never unmapped,
 // so that it can be touched before it is known to be the right one.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) hold() *core {
 	for {
 		c := f.core()
@@ -200,15 +215,20 @@ func (f *fiber) hold() *core {
 	}
 }
 
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (c *core) letGo() { c.users.Add(-1) }
 
 // stack returns the bounds of f's stack.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) stack() (lo, hi uintptr) {
 	hi = uintptr(unsafe.Pointer(f))
 	return hi - sizeOf(f.link().class()), hi
 }
 
 // stop notes why and since when f does not run. reason is a constant's text.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) stop(state uint32, reason string, since uint64) {
 	f.reason, f.reasonLen = uintptr(unsafe.Pointer(unsafe.StringData(reason))), uint32(len(reason))
 	f.since = since

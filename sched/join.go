@@ -85,6 +85,8 @@ func (h Fiber) Join() error {
 }
 
 // joined is the end of a Join in which f slept.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) joined() error {
 	if f.flags&hasFault == 0 {
 		return nil
@@ -95,6 +97,8 @@ func (f *fiber) joined() error {
 
 // inherits gives f, which joins, the fault that another fiber has died of. It
 // is f's until it gets another or ends.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) inherits(fault uintptr) {
 	if f.flags&hasKept != 0 {
 		self().call(dropFn, pointer(f.fault))
@@ -105,6 +109,8 @@ func (f *fiber) inherits(fault uintptr) {
 
 // takeEnded waits until the worker of a fiber that has ended is off its stack,
 // which takes it a few instructions, and returns the fault it died of, or 0.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) takeEnded() (fault uintptr) {
 	for i := 0; atomic.LoadUint32(&f.state) != gone; i++ {
 		if i < 100 {
@@ -377,6 +383,22 @@ func (w *worker) endUnjoined(f *fiber) (*asm.Context, *uint32) {
 			w.call(tellFn, unsafe.Pointer(j.fiber()))
 		}
 		return &w.next().Context, &f.state
+	}
+}
+
+// abandon frees what belongs to a fiber that has not ended, or was not joined,
+// when its scheduler is closed.
+func (f *fiber) abandon() {
+	if f.flags&(hasFault|hasKept) != 0 && f.fault != 0 {
+		lwp.DropFault((*lwp.Fault)(pointer(f.fault)))
+	}
+	if f.flags&hasLocals != 0 {
+		l := (*locals)(pointer(f.local))
+		l.Storage.Reset()
+		freeLocalsFn(unsafe.Pointer(l))
+	}
+	if f.flags&hasRoot != 0 {
+		endRoot(f.root)
 	}
 }
 

@@ -20,6 +20,8 @@ type cache struct {
 }
 
 // batchOf is how many slots of a class a batch has: 128 KiB of stacks, at least one.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func batchOf(class int) uint32 { return uint32(max(1, 64>>class)) }
 
 // A pool is a scheduler's slots of one class.
@@ -150,6 +152,8 @@ var refillFn = func(p unsafe.Pointer) {
 
 // release frees the slot of a fiber that has ended, maybe the one on whose
 // stack the caller runs: nobody but w takes it before w is off that stack.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) release(f *fiber) {
 	l := f.link()
 	class := l.class()
@@ -166,6 +170,8 @@ func (w *worker) release(f *fiber) {
 }
 
 // clear ends the life of f: its handles are stale from here on.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) clear() {
 	f.flags = 0
 	s := f.serial + 1
@@ -174,6 +180,8 @@ func (f *fiber) clear() {
 }
 
 // spill makes room in a full cache.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) spill(k *cache, class int) {
 	if k.nspare > 0 {
 		s := spill{uintptr(unsafe.Pointer(w)), uintptr(unsafe.Pointer(k)), class}

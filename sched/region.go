@@ -69,9 +69,13 @@ func (l link) fiber() *fiber { return (*fiber)(pointer(region.base + uintptr(l)<
 func (f *fiber) link() link { return link((uintptr(unsafe.Pointer(f)) - region.base) >> linkShift) }
 
 // class returns the class of the span that l lies in.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (l link) class() int { return int(l >> region.shift) }
 
 // sizeOf returns the stack size of a class.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func sizeOf(class int) uintptr { return 1 << (minStackShift + class) }
 
 func strideOf(class int) uintptr {
@@ -82,6 +86,8 @@ func strideOf(class int) uintptr {
 }
 
 // chunkSize is 2 MiB, the size of a huge page, or room for 15 slots.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func chunkSize(class int) uintptr {
 	if class == loopClass {
 		return 1 << chunkShift
@@ -142,6 +148,8 @@ func reserve() error {
 }
 
 // chunkAt returns the chunk that begins at addr, or has it within.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func chunkAt(addr uintptr) *chunk {
 	class := int((addr - region.base) / region.span)
 	start := region.base + uintptr(class)*region.span

@@ -268,6 +268,11 @@ func (c *core) free() {
 		time.Sleep(10 * time.Microsecond)
 	}
 	for class := range c.pools {
+		c.pools[class].each(func(k *chunk) {
+			for i := range k.used {
+				k.fiberAt(i).abandon()
+			}
+		})
 		c.pools[class].drop()
 	}
 	c.timers.drop()

@@ -142,6 +142,8 @@ func (a *Attr) class(c *core) (int, error) {
 }
 
 // prepare begins the life of f.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) prepare(c *core, fn, arg uintptr, a *Attr) {
 	f.Init(uintptr(unsafe.Pointer(f)), fn, arg)
 	f.name = [16]byte{}

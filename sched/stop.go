@@ -208,6 +208,8 @@ func parkUntil(reason string, at int64, until uint64) bool {
 
 // woken ends a wait with a timer: it disarms the timer and finds out what the
 // wait has ended by. waiting and asleep are gone by now.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) woken(until uint64) bool {
 	w := self()
 	if atomic.LoadUint64(&f.word)&fired == 0 {
@@ -294,6 +296,8 @@ func (f *fiber) fire() {
 }
 
 // makeReady makes f ready, which belongs to the caller, wherever that runs.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) makeReady() {
 	w := self()
 	if w != nil && w.core == f.core() {

@@ -143,6 +143,8 @@ func (w *worker) arm(f *fiber, at int64) syscall.Errno {
 }
 
 // disarm takes f's timer back, if it has not fired yet.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) disarm(f *fiber) { w.call(disarmFn, unsafe.Pointer(f)) }
 
 var (

@@ -61,6 +61,8 @@ func (w *worker) running() *fiber { return (*fiber)(pointer(w.current)) }
 func (w *worker) setRunning(f *fiber) { w.current = uintptr(unsafe.Pointer(f)) }
 
 // goesOn makes f, which was about to stop, the running fiber again.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) goesOn(f *fiber) {
 	f.setState(runnable)
 	w.setRunning(f)
@@ -76,6 +78,8 @@ func (w *worker) hasten() {
 }
 
 // idle says that the worker is in its own context.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) idle() bool { return w.current == uintptr(unsafe.Pointer(w.loop)) }
 
 // pollInterval is how many switches a worker makes before it looks at what
@@ -212,6 +216,8 @@ func (w *worker) poll() {
 
 // call calls fn(arg) on the worker's own stack, which has room for system
 // calls and locks where the smallest fiber has a kilobyte. fn does not switch.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) call(fn func(unsafe.Pointer), arg unsafe.Pointer) {
 	var here byte
 	if uintptr(unsafe.Pointer(&here))-region.base < spans*region.span {
@@ -230,6 +236,8 @@ const slices = 1 << 20
 
 // next takes the fiber that is to follow one that stops, or loop, and makes it
 // the running one.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) next() *fiber {
 	old := false
 	if w.tick--; w.tick == 0 {
@@ -259,6 +267,8 @@ func (w *worker) next() *fiber {
 }
 
 // putBack undoes next, which has taken f.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) putBack(f *fiber) {
 	if f == w.loop {
 		return
@@ -277,6 +287,8 @@ func (w *worker) putBack(f *fiber) {
 }
 
 // nextBound takes the oldest of the ready fibers that are pinned here.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) nextBound() *fiber {
 	f := w.bound.fiber()
 	if w.bound = f.next; w.bound == 0 {
@@ -286,6 +298,8 @@ func (w *worker) nextBound() *fiber {
 }
 
 // bind adds a ready fiber that is pinned here.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) bind(f *fiber) {
 	f.next = 0
 	f.setState(runnable)
@@ -320,6 +334,8 @@ func (w *worker) openInbox() {
 
 // readies makes f, which belongs to the caller, ready on w, the worker that the
 // caller runs on.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) readies(f *fiber) {
 	w.stats.wakes++
 	if f.flags&pinned != 0 {
