@@ -236,31 +236,9 @@ func takeCore() (*core, error) {
 	return (*core)(p), err
 }
 
-// abandon frees what fibers hold that will not go on, or were not joined.
-func (c *core) abandon() {
-	drop := func(k *chunk) {
-		for i := range k.used {
-			f := k.fiberAt(i)
-			if f.flags&hasRoot != 0 {
-				endRoot(f.root)
-			}
-			if f.flags&(hasFault|hasKept) != 0 {
-				lwp.DropFault((*lwp.Fault)(pointer(f.fault)))
-			}
-			if f.flags&hasLocals != 0 {
-				freeLocalsFn(pointer(f.local))
-			}
-		}
-	}
-	for class := range c.pools {
-		c.pools[class].each(drop)
-	}
-}
-
 // free frees everything; no worker runs. Who is just about to look at a fiber
 // from outside is waited for.
 func (c *core) free() {
-	c.abandon()
 	for class := range c.pools {
 		c.pools[class].each(func(k *chunk) { atomic.StoreUintptr(&k.owner, 0) })
 	}
