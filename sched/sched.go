@@ -248,6 +248,7 @@ func (c *core) abandon() {
 				lwp.DropFault((*lwp.Fault)(pointer(f.fault)))
 			}
 			if f.flags&hasLocals != 0 {
+				(*locals)(pointer(f.local)).Reset()
 				freeLocalsFn(pointer(f.local))
 			}
 		}
@@ -260,19 +261,14 @@ func (c *core) abandon() {
 // free frees everything; no worker runs. Who is just about to look at a fiber
 // from outside is waited for.
 func (c *core) free() {
-	c.abandon()
 	for class := range c.pools {
 		c.pools[class].each(func(k *chunk) { atomic.StoreUintptr(&k.owner, 0) })
 	}
 	for c.users.Load() != 0 {
 		time.Sleep(10 * time.Microsecond)
 	}
+	c.abandon() // not before: a Join may have been about to take a fault
 	for class := range c.pools {
-		c.pools[class].each(func(k *chunk) {
-			for i := range k.used {
-				k.fiberAt(i).abandon()
-			}
-		})
 		c.pools[class].drop()
 	}
 	c.timers.drop()
