@@ -23,9 +23,9 @@
 // New, Spawn, Wait, Close, Shutdown, Hold, Release, Dump and Stats are for
 // goroutines. Go, YieldTo and fiber-local storage (Set, Get, Ptr) are for
 // fibers. Join, Detach and Unpark work on goroutines, on threads and on fibers;
-// JoinFor, which has a bound, not on fibers. A fiber can unpark those of other
-// schedulers, but join only those of its own. A goroutine that waits sleeps on
-// a futex and holds up no other.
+// JoinFor, which has a bound, not on fibers. A fiber can unpark and join those
+// of other schedulers; such a join takes a thread that waits, as Blocking does.
+// A goroutine that waits sleeps on a futex and holds up no other.
 // Where Yield, Sleep, Exit and Blocking are not called on a fiber they do what
 // package lwp does for a thread, so that a function can serve both. The rest
 // returns ErrNotFiber, ErrFiber or ErrHosted where it does not belong.
