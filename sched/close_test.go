@@ -9,6 +9,7 @@ import (
 
 	"lwprt/lwp/lwptest"
 	"lwprt/sched"
+	"lwprt/tls"
 )
 
 // TestCloseMeetsThoseWhoWait has goroutines come to wait at any moment of a
@@ -106,6 +107,8 @@ func TestCloseMeetsHandles(t *testing.T) {
 	}
 }
 
+var otherKey = mustKey(tls.NewKey[uint64](nil))
+
 // TestCloseOfADeadlockLetsArgumentsGo: fibers that never end keep nothing
 // reachable once their scheduler is closed.
 func TestCloseOfADeadlockLetsArgumentsGo(t *testing.T) {
@@ -128,6 +131,24 @@ func TestCloseOfADeadlockLetsArgumentsGo(t *testing.T) {
 	}
 	if err := s.Close(); !errors.As(err, new(*sched.DeadlockError)) {
 		t.Error("Close: ", err)
+	}
+	// Nor do those to come find their values.
+	s, err = sched.New(sched.Config{Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale := new(atomic.Int64)
+	for range 2 * n {
+		run(t, s, func(n *atomic.Int64) {
+			sched.Set(otherKey, 1)
+			if _, ok := sched.Get(stressKey); ok {
+				n.Add(1)
+			}
+		}, stale)
+	}
+	within(t, "Close", s.Close)
+	if stale.Load() != 0 {
+		t.Errorf("%d fibers have values that they have not set", stale.Load())
 	}
 	lwptest.Eventually(t, "the arguments to go", func() bool {
 		runtime.GC()

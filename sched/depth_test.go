@@ -73,6 +73,10 @@ var calls = [numOps]func(*probe){
 		p.err = noteOf(err)
 	},
 	opLocal: func(p *probe) {
+		if _, ok := sched.Get(stressKey); ok {
+			p.err = 1
+			return
+		}
 		p.err = noteOf(sched.Set(stressKey, 1))
 		if v, ok := sched.Get(stressKey); p.err == 0 && (v != 1 || !ok) {
 			p.err = 1

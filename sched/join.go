@@ -386,22 +386,6 @@ func (w *worker) endUnjoined(f *fiber) (*asm.Context, *uint32) {
 	}
 }
 
-// abandon frees what belongs to a fiber that has not ended, or was not joined,
-// when its scheduler is closed.
-func (f *fiber) abandon() {
-	if f.flags&(hasFault|hasKept) != 0 && f.fault != 0 {
-		lwp.DropFault((*lwp.Fault)(pointer(f.fault)))
-	}
-	if f.flags&hasLocals != 0 {
-		l := (*locals)(pointer(f.local))
-		l.Storage.Reset()
-		freeLocalsFn(unsafe.Pointer(l))
-	}
-	if f.flags&hasRoot != 0 {
-		endRoot(f.root)
-	}
-}
-
 // end does what only some fibers need at their end.
 func (f *fiber) end() {
 	w := self()

@@ -236,6 +236,28 @@ func takeCore() (*core, error) {
 	return (*core)(p), err
 }
 
+// abandon frees what fibers hold that will not go on, or were not joined.
+func (c *core) abandon() {
+	drop := func(k *chunk) {
+		for i := range k.used {
+			f := k.fiberAt(i)
+			if f.flags&hasRoot != 0 {
+				endRoot(f.root)
+			}
+			if f.flags&(hasFault|hasKept) != 0 {
+				lwp.DropFault((*lwp.Fault)(pointer(f.fault)))
+			}
+			if f.flags&hasLocals != 0 {
+				(*locals)(pointer(f.local)).Reset()
+				freeLocalsFn(pointer(f.local))
+			}
+		}
+	}
+	for class := range c.pools {
+		c.pools[class].each(drop)
+	}
+}
+
 // free frees everything; no worker runs. Who is just about to look at a fiber
 // from outside is waited for.
 func (c *core) free() {
@@ -245,12 +267,8 @@ func (c *core) free() {
 	for c.users.Load() != 0 {
 		time.Sleep(10 * time.Microsecond)
 	}
+	c.abandon() // not before: a Join may have been about to take a fault
 	for class := range c.pools {
-		c.pools[class].each(func(k *chunk) {
-			for i := range k.used {
-				k.fiberAt(i).abandon()
-			}
-		})
 		c.pools[class].drop()
 	}
 	c.timers.drop()

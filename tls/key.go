@@ -186,8 +186,8 @@ func (k Key[T]) SetIn(s *Storage, v T) error {
 	size := unsafe.Sizeof(v)
 	copy(unsafe.Slice((*byte)(s.value(k.at)), size), unsafe.Slice((*byte)(unsafe.Pointer(&v)), size))
 	if s.area[k.at] != k.tag {
+		s.listed(k.id) // first: a stack that runs out here leaves no value that nobody unsets
 		s.area[k.at] = k.tag
-		s.listed(k.id)
 	}
 	return nil
 }
