@@ -29,7 +29,8 @@ type worker struct {
 
 	// Written by others.
 	claimed uint32 // see queue.go
-	_       [60]byte
+	held    uint32 // a thief is in the queue
+	_       [56]byte
 
 	// Parking, under core.mu, but for wake.
 	wake      uint32 // futex word: 1 when the worker is not to sleep
