@@ -1,6 +1,8 @@
 package sched_test
 
 import (
+	"os"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -55,11 +57,16 @@ func (c *crowd) leave() {
 }
 
 // TestParkedFiberTakesLittle: a stack of 2 KiB and not much more, all told.
+// LWPRT_SCHED_PARKED says how many there are to be; ten million take 22 GB.
 func TestParkedFiberTakesLittle(t *testing.T) {
 	lwptest.NotEmulated(t, "resident memory")
 	s := beginWith(t, sched.Config{Workers: 1, StackSize: sched.MinStackSize})
 	s.Hold()
-	c := newCrowd(lwptest.Count(200_000, 50_000))
+	n := lwptest.Count(200_000, 50_000)
+	if many, err := strconv.Atoi(os.Getenv("LWPRT_SCHED_PARKED")); err == nil && many > 0 {
+		n = many
+	}
+	c := newCrowd(n)
 	before := lwptest.Resident()
 	run(t, s, (*crowd).gather, c)
 	each := float64(lwptest.Resident()-before) / float64(c.n)
