@@ -227,8 +227,10 @@ var launches atomic.Uint32
 // launch is startProcess after the checks. exec is the *execState of a child
 // of SpawnExec, else 0.
 func launch(me *control, fn func(unsafe.Pointer) int, arg unsafe.Pointer, a *ProcessAttr, exec uintptr) (Process, error) {
-	if asm.Current() == nil && launches.Add(1)%64 == 0 {
-		runtime.Gosched()
+	if asm.Current() == nil {
+		if launches.Add(1)%64 == 0 {
+			runtime.Gosched()
+		}
 	}
 	flags := a.Flags | CloneSetTLS
 	if flags&CloneParent != 0 && flags&(CloneDetached|CloneThread) == 0 {

@@ -133,9 +133,11 @@ func (r *procRecord) drop() {
 	}
 	r.gen++
 	i := r.index
-	if r.rooted && asm.Current() == nil {
-		unrootProc(i)
-		r.rooted = false
+	if asm.Current() == nil {
+		if r.rooted {
+			unrootProc(i)
+			r.rooted = false
+		}
 	}
 	r.mu.Unlock()
 	procs.mu.Lock()

@@ -120,8 +120,10 @@ func (p Process) WaitWith(flags WaitFlags) (State, error) {
 	if err != ErrRuns || flags&WNoHang != 0 {
 		return s, err
 	}
-	if asm.Current() == nil && flags&(WStopped|WContinued) == 0 {
-		return p.poll(context.Background(), flags)
+	if asm.Current() == nil {
+		if flags&(WStopped|WContinued) == 0 {
+			return p.poll(context.Background(), flags)
+		}
 	}
 	return p.block(flags)
 }
@@ -227,19 +229,19 @@ func (r *procRecord) tryThread(flags WaitFlags) (s State, err error) {
 }
 
 func waitid(kind, id int, info *child, flags WaitFlags, usage *unix.Rusage, blocks bool) syscall.Errno {
-	for {
-		var errno syscall.Errno
-		if blocks && asm.Current() == nil {
-			_, _, errno = unix.Syscall6(unix.SYS_WAITID, uintptr(kind), uintptr(id), uintptr(unsafe.Pointer(info)),
-				uintptr(flags), uintptr(unsafe.Pointer(usage)), 0)
-		} else {
-			_, _, errno = unix.RawSyscall6(unix.SYS_WAITID, uintptr(kind), uintptr(id), uintptr(unsafe.Pointer(info)),
-				uintptr(flags), uintptr(unsafe.Pointer(usage)), 0)
+	errno := unix.EINTR
+	for errno == unix.EINTR {
+		if asm.Current() == nil { // on its own, for the check of freestanding code to see it
+			if blocks {
+				_, _, errno = unix.Syscall6(unix.SYS_WAITID, uintptr(kind), uintptr(id), uintptr(unsafe.Pointer(info)),
+					uintptr(flags), uintptr(unsafe.Pointer(usage)), 0)
+				continue
+			}
 		}
-		if errno != unix.EINTR {
-			return errno
-		}
+		_, _, errno = unix.RawSyscall6(unix.SYS_WAITID, uintptr(kind), uintptr(id), uintptr(unsafe.Pointer(info)),
+			uintptr(flags), uintptr(unsafe.Pointer(usage)), 0)
 	}
+	return errno
 }
 
 // block waits in waitid, for something to happen that it leaves there, and then
