@@ -317,7 +317,9 @@ func TestPIMutexFindsDeadlocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	within(t, "the deadlock to be found", func() { a.Join(); b.Join() })
-	if d.caught.Load() != 1 || d.wrong.Load() != 0 {
+	// One of the two; or both, when each is on its way to sleep while the kernel
+	// follows the other's chain.
+	if d.caught.Load() == 0 || d.wrong.Load() != 0 {
 		t.Errorf("%d of two threads were told, %d errors", d.caught.Load(), d.wrong.Load())
 	}
 }
