@@ -14,7 +14,8 @@ import "syscall"
 //	rare:     atomic.StoreUint32(&theirs, 1); Fence(); atomic.LoadUint32(&mine)
 //
 // At least one of the two sees the other's store. On arm64 the frequent side
-// is in order by itself: a load-acquire is not done before a store-release.
+// is in order by itself: a load-acquire is not done before a store-release. But
+// an emulator may let it pass, so the fence is used there too where there is one.
 //
 // Source: MEMBARRIER_CMD_PRIVATE_EXPEDITED in membarrier(2).
 const (
@@ -24,7 +25,8 @@ const (
 
 // InitFences makes Fence ready, and reports whether the handshake works in this
 // program: a kernel before Linux 4.14, or a filter of system calls, may not
-// have what it takes. The frequent side then needs an atomic.StoreUint32.
+// have what it takes. The frequent side then needs an exchange in place of the
+// store.
 func InitFences() bool {
 	_, _, errno := syscall.RawSyscall(sysMembarrier, membarrierRegister, 0, 0)
 	fenceReady = errno == 0

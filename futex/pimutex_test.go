@@ -322,6 +322,14 @@ func TestPIMutexFindsDeadlocks(t *testing.T) {
 	if d.caught.Load() == 0 || d.wrong.Load() != 0 {
 		t.Errorf("%d of two threads were told, %d errors", d.caught.Load(), d.wrong.Load())
 	}
+	// Whoever was told holds what it held, no more, and has given it back.
+	for _, m := range []*futex.PIMutex{&d.a, &d.b} {
+		if !m.TryLock() {
+			t.Error("a lock is left held")
+		} else {
+			m.Unlock()
+		}
+	}
 }
 
 func TestPIMutexMisuse(t *testing.T) {
