@@ -21,6 +21,7 @@ var (
 	ErrClosed    = errors.New("sched: the scheduler is closed, or is being closed")
 	ErrDeadlock  = errors.New("sched: deadlock: the fibers wait and nothing can wake them")
 	ErrTimeout   = errors.New("sched: the time is up")
+	ErrCanceled  = errors.New("sched: the wait was canceled")
 )
 
 // An Error is a system call that failed. errors.Is matches its Errno.
@@ -37,3 +38,6 @@ func (e *Error) Unwrap() error { return e.Errno }
 // errNoMemory stands for every failure to get a slot: a fiber has no heap to
 // make an error on.
 var errNoMemory = &Error{"mprotect", syscall.ENOMEM}
+
+// errNoTimer stands for every failure to get memory for a timer.
+var errNoTimer = &Error{"mremap", syscall.ENOMEM}

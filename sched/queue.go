@@ -70,11 +70,13 @@ func (w *worker) enterSlow() {
 			if i++; i < 200 {
 				asm.Relax()
 			} else { // the thief does not run
-				unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+				w.call(osYieldFn, nil)
 			}
 		}
 	}
 }
+
+var osYieldFn = func(unsafe.Pointer) { unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 
 // leave gives the lock back.
 //

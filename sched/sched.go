@@ -267,6 +267,15 @@ func (c *core) free() {
 	for c.users.Load() != 0 {
 		time.Sleep(10 * time.Microsecond)
 	}
+	for class := range c.pools {
+		c.pools[class].each(func(k *chunk) {
+			for i := range k.used {
+				if f := k.fiberAt(i); f.state == waits {
+					(*wait)(pointer(f.reason)).abandon()
+				}
+			}
+		})
+	}
 	c.abandon() // not before: a Join may have been about to take a fault
 	for class := range c.pools {
 		c.pools[class].drop()
