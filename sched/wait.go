@@ -150,26 +150,42 @@ func here() (*worker, *fiber) {
 	return me, me.running()
 }
 
-// await has the running fiber wait in q, whose latch it holds, until the node is taken, and
-// returns what that says. It gives the latch back.
+// await has the running fiber wait in q, whose latch it holds, until the node is
+// taken, and returns what that says. It gives the latch back.
 //
 //go:nosplit // as node.of
 func (q *queue) await(me *worker, value uintptr, kind uint8, reason why) (ok bool) {
+	if me.canStop() {
+		return q.stop(me, value, kind, reason)
+	}
+	var s single
+	f := me.running()
+	s.begin(me, f, false)
+	s.value, s.kind = value, kind
+	q.add(&s.node)
+	q.latch.unlock()
+	s.suspend(me, f, reason)
+	return s.ok
+}
+
+// canStop says whether the running fiber can stop with a latch held: when next
+// would have other things to do, that would be for too long.
+//
+//go:nosplit // as node.of
+func (w *worker) canStop() bool { return w.tick > 1 }
+
+// stop is await if canStop. The latch is held until the fiber is off its stack:
+// whoever takes the node can make it ready without further ado.
+//
+//go:nosplit // as node.of
+func (q *queue) stop(me *worker, value uintptr, kind uint8, reason why) (ok bool) {
 	f := me.running()
 	var s single
-	s.fiber, s.core = uintptr(unsafe.Pointer(f)), uintptr(unsafe.Pointer(me.core))
+	s.fiber, s.core, s.off = uintptr(unsafe.Pointer(f)), uintptr(unsafe.Pointer(me.core)), true
 	s.whose, s.index = uintptr(unsafe.Pointer(&s.wait)), 1
 	s.value, s.kind = value, kind
 	q.add(&s.node)
-	if me.tick <= 1 { // next has other things to do, which take too long for a latch
-		q.latch.unlock()
-		s.suspend(me, f, reason)
-		return s.ok
-	}
-	// The latch is held until f is off its stack: whoever takes the node can
-	// make f ready without further ado.
 	me.tick--
-	s.off = true
 	f.stopAt(&s.wait, reason, me.clock)
 	me.enter()
 	to := me.newest()
