@@ -109,10 +109,18 @@ type why uint32
 const (
 	whyMutex why = iota
 	whySemaphore
+	whyRead
+	whyWrite
+	whyCond
+	whyGroup
+	whyBarrier
+	whyOnce
+	whyEvent
 )
 
 var whyNames = [...]string{
-	whyMutex: "mutex", whySemaphore: "semaphore",
+	whyMutex: "mutex", whySemaphore: "semaphore", whyRead: "read lock", whyWrite: "write lock", whyCond: "cond",
+	whyGroup: "wait group", whyBarrier: "barrier", whyOnce: "once", whyEvent: "event",
 }
 
 //go:nosplit // a stack that runs out must not do so here: see latch
@@ -398,8 +406,7 @@ func (w *wait) suspendWithin(me *worker, f *fiber, reason why, b bound, t *node)
 		outOf(nil, outsideUntilFn, unsafe.Pointer(w))
 	}
 	if w.token != 0 {
-		me, _ = here()
-		t.leave(me)
+		b.token.q.drop(t)
 	}
 	switch w.claim {
 	case claimTimeout:
@@ -450,8 +457,8 @@ func (w *wait) suspendUntil(me *worker, f *fiber, reason why, at int64) {
 		me.putBack(to)
 		me.goesOn(f)
 	}
-	if f.timer != 0 {
-		me.disarm(f)
+	if at != 0 && atomic.LoadUint64(&f.word)&fired == 0 {
+		me.disarm(f) // after that it does not fire any more
 	}
 	atomic.AndUint64(&f.word, ^uint64(fired|granted))
 }
@@ -480,7 +487,8 @@ var (
 	}
 )
 
-// leave takes n out of its queue, if it is there.
+// leave takes n, of a fiber, out of its queue, if it is there. (A goroutine's
+// primitive can lie on its stack, and elsewhere by now.)
 //
 //go:nosplit // as node.of
 func (n *node) leave(me *worker) {
