@@ -67,13 +67,13 @@ func (b *Barrier) arrive() (group uint32, last bool) {
 	b.q.latch.lock(me)
 	group = b.group
 	if b.arrived++; b.arrived < b.n {
-		b.q.latch.unlock(me)
+		b.q.latch.unlock()
 		return group, false
 	}
 	b.arrived = 0
 	atomic.StoreUint32(&b.group, group+1)
 	all := b.q.takeAll(me)
-	b.q.latch.unlock(me)
+	b.q.latch.unlock()
 	all.resumeAll(me)
 	return group, true
 }
@@ -89,6 +89,6 @@ func (b *Barrier) leave(group uint32) bool {
 	if left {
 		b.arrived--
 	}
-	b.q.latch.unlock(me)
+	b.q.latch.unlock()
 	return left
 }

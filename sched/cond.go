@@ -75,7 +75,7 @@ func (c *Cond) wait(m *Mutex, l *Limit) error {
 //go:nosplit // see latch
 func (c *Cond) await(me *worker, f *fiber, m *Mutex) {
 	var s single
-	s.begin(f, false)
+	s.begin(me, f, false)
 	c.enter(me, &s.node, m)
 	m.release()
 	s.suspend(me, f, whyCond)
@@ -88,14 +88,14 @@ func (c *Cond) enter(me *worker, n *node, m *Mutex) {
 	n.value, n.kind = uintptr(unsafe.Pointer(m)), lockMoved
 	c.q.latch.lock(me)
 	c.q.add(n)
-	c.q.latch.unlock(me)
+	c.q.latch.unlock()
 }
 
 // waitAs is wait with w to wait.
 func (c *Cond) waitAs(w *bounded, m *Mutex, b bound) error {
 	asm.StopRoom() // not to run out of stack in the queue
 	me, f := here()
-	w.begin(f, !b.none())
+	w.begin(me, f, !b.none())
 	c.enter(me, &w.node, m)
 	m.release()
 	err := w.suspendWithin(me, f, whyCond, b, &w.cancel)
@@ -117,7 +117,7 @@ func (c *Cond) signal() {
 	me, _ := here()
 	c.q.latch.lock(me)
 	n := c.q.take(me)
-	c.q.latch.unlock(me)
+	c.q.latch.unlock()
 	if n != nil {
 		n.move(me)
 	}
@@ -134,7 +134,7 @@ func (c *Cond) broadcast() {
 	me, _ := here()
 	c.q.latch.lock(me)
 	n := c.q.takeAll(me)
-	c.q.latch.unlock(me)
+	c.q.latch.unlock()
 	for n != nil {
 		next := nodeAt(n.next)
 		n.move(me)
@@ -150,13 +150,13 @@ func (n *node) move(me *worker) {
 	m := (*Mutex)(pointer(n.value))
 	m.q.latch.lock(me)
 	if m.grab() {
-		m.q.latch.unlock(me)
+		m.q.latch.unlock()
 		n.resume(me)
 		return
 	}
 	held := n.foreign(me)
 	m.q.add(n)
-	m.q.latch.unlock(me)
+	m.q.latch.unlock()
 	if held != nil {
 		held.letGo()
 	}
@@ -166,9 +166,9 @@ func (n *node) move(me *worker) {
 //
 //go:nosplit // see latch
 func (n *node) foreign(me *worker) *core {
-	f := (*fiber)(pointer(n.of().fiber))
-	if f == nil || me != nil && me.core == f.core() {
+	w := n.of()
+	if w.fiber == 0 || w.local(me) {
 		return nil
 	}
-	return f.core()
+	return (*core)(pointer(w.core))
 }

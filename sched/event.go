@@ -39,7 +39,7 @@ func (e *Event) set() {
 		atomic.StoreUint32(&e.state, e.state+1)
 		all = e.q.takeAll(me)
 	}
-	e.q.latch.unlock(me)
+	e.q.latch.unlock()
 	all.resumeAll(me)
 }
 
@@ -52,7 +52,7 @@ func (e *Event) Reset() {
 	if e.state&eventSet != 0 {
 		atomic.StoreUint32(&e.state, e.state+1)
 	}
-	e.q.latch.unlock(me)
+	e.q.latch.unlock()
 }
 
 // IsSet reports whether the event is set. Unlike the return of a wait, it does

@@ -170,44 +170,47 @@ func (m *Mutex) waiters() uint32 {
 //
 //go:nosplit // see latch
 func (m *Mutex) await(me *worker, f *fiber) {
-	var s single
 	m.q.latch.lock(me)
 	if m.grab() {
-		m.q.latch.unlock(me)
+		m.q.latch.unlock()
 		return
 	}
-	s.begin(f, false)
-	m.q.add(&s.node)
-	for {
-		m.q.latch.unlock(me)
-		s.suspend(me, f, whyMutex)
-		if s.ok {
-			return
-		}
+	for ok := m.q.await(me, 0, lockFirst, whyMutex); !ok; ok = m.awaitLost(me, f) {
 		me = self()
 		m.q.latch.lock(me)
 		if m.arrive() {
-			m.q.latch.unlock(me)
+			m.q.latch.unlock()
 			return
 		}
-		s.kind = lockLost
-		m.q.addFirst(&s.node)
 	}
+}
+
+// awaitLost waits as the first, and gives the latch back.
+//
+//go:nosplit // see latch
+func (m *Mutex) awaitLost(me *worker, f *fiber) bool {
+	var s single
+	s.begin(me, f, false)
+	s.kind = lockLost
+	m.q.addFirst(&s.node)
+	m.q.latch.unlock()
+	s.suspend(me, f, whyMutex)
+	return s.ok
 }
 
 // acquireAs is acquire with w to wait.
 func (m *Mutex) acquireAs(w *bounded, b bound) error {
 	asm.StopRoom() // not to run out of stack in the queue
 	me, f := here()
-	w.begin(f, !b.none())
+	w.begin(me, f, !b.none())
 	m.q.latch.lock(me)
 	if m.grab() {
-		m.q.latch.unlock(me)
+		m.q.latch.unlock()
 		return nil
 	}
 	m.q.add(&w.node)
 	for {
-		m.q.latch.unlock(me)
+		m.q.latch.unlock()
 		err := w.suspendWithin(me, f, whyMutex, b, &w.cancel)
 		if err == nil && w.ok {
 			return nil
@@ -216,15 +219,15 @@ func (m *Mutex) acquireAs(w *bounded, b bound) error {
 		m.q.latch.lock(me)
 		if err != nil {
 			m.withdraw(&w.node)
-			m.q.latch.unlock(me)
+			m.q.latch.unlock()
 			return err
 		}
 		if m.arrive() {
-			m.q.latch.unlock(me)
+			m.q.latch.unlock()
 			return nil
 		}
 		*w = bounded{}
-		w.begin(f, !b.none())
+		w.begin(me, f, !b.none())
 		w.kind = lockLost
 		m.q.addFirst(&w.node)
 	}
@@ -260,22 +263,22 @@ func (m *Mutex) release() bool {
 		m.q.latch.lock(me)
 		s := atomic.LoadUint32(&m.state)
 		if s&mutexLocked == 0 {
-			m.q.latch.unlock(me)
+			m.q.latch.unlock()
 			return false
 		}
 		if s&mutexWoken != 0 { // that one comes, and takes it
 			atomic.StoreUint32(&m.state, s&^mutexLocked)
-			m.q.latch.unlock(me)
+			m.q.latch.unlock()
 			return true
 		}
 		if n := m.take(me); n != nil {
 			m.pass(n)
-			m.q.latch.unlock(me)
+			m.q.latch.unlock()
 			n.resume(me)
 			return true
 		}
 		atomic.StoreUint32(&m.state, mutexLocked)
-		m.q.latch.unlock(me)
+		m.q.latch.unlock()
 		if atomic.CompareAndSwapUint32(&m.state, mutexLocked, 0) {
 			return true
 		}
@@ -312,8 +315,8 @@ func (m *Mutex) take(me *worker) *node {
 //
 //go:nosplit // as node.of
 func (n *node) held(me *worker) bool {
-	f := (*fiber)(pointer(n.of().fiber))
-	return f == nil || me != nil && me.core == f.core() || f.hold() != nil
+	w := n.of()
+	return w.fiber == 0 || w.local(me) || (*fiber)(pointer(w.fiber)).hold() != nil
 }
 
 // addFirst puts n at the beginning; under the latch.

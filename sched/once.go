@@ -79,6 +79,6 @@ func (o *Once) done() {
 	o.q.latch.lock(me)
 	atomic.StoreUint32(&o.state, onceDone)
 	all := o.q.takeAll(me)
-	o.q.latch.unlock(me)
+	o.q.latch.unlock()
 	all.resumeAll(me)
 }

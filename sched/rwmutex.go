@@ -130,7 +130,15 @@ func (rw *RWMutex) unlockSlow() {
 // acquire takes the lock by adding one, rwReader or rwWriter, to the word.
 func (rw *RWMutex) acquire(l *Limit, one uint32) error {
 	if me, f := here(); l == nil && f != nil {
-		rw.await(me, f, one)
+		rw.writers.latch.lock(me)
+		switch {
+		case rw.grab(one):
+			rw.writers.latch.unlock()
+		case one == rwWriter:
+			rw.writers.await(me, 0, 0, whyWrite)
+		default:
+			rw.awaitRead(me, f)
+		}
 		return nil
 	}
 	if one == rwReader && rw.TryRLock() || one == rwWriter && rw.TryLock() {
@@ -167,20 +175,15 @@ func (rw *RWMutex) grab(one uint32) bool {
 	}
 }
 
-// await takes the lock without a limit.
+// awaitRead waits as a reader without a limit, and gives the latch back.
 //
 //go:nosplit // see latch
-func (rw *RWMutex) await(me *worker, f *fiber, one uint32) {
+func (rw *RWMutex) awaitRead(me *worker, f *fiber) {
 	var s single
-	rw.writers.latch.lock(me)
-	if rw.grab(one) {
-		rw.writers.latch.unlock(me)
-		return
-	}
-	s.begin(f, false)
-	rw.enqueue(me, &s.node, one)
-	rw.writers.latch.unlock(me)
-	s.suspend(me, f, whyLock(one))
+	s.begin(me, f, false)
+	rw.enqueue(me, &s.node, rwReader)
+	rw.writers.latch.unlock()
+	s.suspend(me, f, whyRead)
 }
 
 //go:nosplit // see latch
@@ -201,21 +204,21 @@ func (rw *RWMutex) enqueue(me *worker, n *node, one uint32) {
 	}
 	rw.readers.latch.lock(me)
 	rw.readers.add(n)
-	rw.readers.latch.unlock(me)
+	rw.readers.latch.unlock()
 }
 
 // acquireAs is acquire with w to wait.
 func (rw *RWMutex) acquireAs(w *bounded, one uint32, b bound) error {
 	asm.StopRoom() // not to run out of stack in the queue
 	me, f := here()
-	w.begin(f, !b.none())
+	w.begin(me, f, !b.none())
 	rw.writers.latch.lock(me)
 	if rw.grab(one) {
-		rw.writers.latch.unlock(me)
+		rw.writers.latch.unlock()
 		return nil
 	}
 	rw.enqueue(me, &w.node, one)
-	rw.writers.latch.unlock(me)
+	rw.writers.latch.unlock()
 	err := w.suspendWithin(me, f, whyLock(one), b, &w.cancel)
 	if err != nil {
 		rw.withdraw(&w.node, one)
@@ -245,7 +248,7 @@ func (rw *RWMutex) withdraw(n *node, one uint32) {
 			atomic.StoreUint32(&rw.state, rwWriter|rw.waiters())
 		}
 	}
-	rw.writers.latch.unlock(me)
+	rw.writers.latch.unlock()
 	all.resumeAll(me)
 }
 
@@ -266,7 +269,7 @@ func (rw *RWMutex) waiters() uint32 {
 func (rw *RWMutex) admit(me *worker, s uint32) *node {
 	rw.readers.latch.lock(me)
 	all := rw.readers.takeAll(me)
-	rw.readers.latch.unlock(me)
+	rw.readers.latch.unlock()
 	for n := all; n != nil; n = nodeAt(n.next) {
 		s += rwReader
 	}
@@ -285,14 +288,14 @@ func (rw *RWMutex) release(one uint32) bool {
 		rw.writers.latch.lock(me)
 		s := atomic.LoadUint32(&rw.state)
 		if one == rwReader && s < rwReader || one == rwWriter && s&rwWriter == 0 {
-			rw.writers.latch.unlock(me)
+			rw.writers.latch.unlock()
 			return false
 		}
 		var next *node
 		if s&rwWaiters != 0 {
 			if s >= 2*rwReader { // not the last
 				atomic.StoreUint32(&rw.state, s-rwReader)
-				rw.writers.latch.unlock(me)
+				rw.writers.latch.unlock()
 				return true
 			}
 			if one == rwWriter {
@@ -308,7 +311,7 @@ func (rw *RWMutex) release(one uint32) bool {
 				}
 			}
 		}
-		rw.writers.latch.unlock(me)
+		rw.writers.latch.unlock()
 		if next != nil {
 			next.resumeAll(me)
 			return true

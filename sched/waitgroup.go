@@ -51,7 +51,7 @@ func (g *WaitGroup) add(delta int) bool {
 		n := atomic.LoadInt32(&g.n)
 		next := int(n) + delta
 		if next < 0 || next > math.MaxInt32 {
-			g.q.latch.unlock(me)
+			g.q.latch.unlock()
 			return false
 		}
 		if !atomic.CompareAndSwapInt32(&g.n, n, int32(next)) {
@@ -62,7 +62,7 @@ func (g *WaitGroup) add(delta int) bool {
 			atomic.StoreUint32(&g.round, g.round+1)
 			all = g.q.takeAll(me) // before a round there is nobody
 		}
-		g.q.latch.unlock(me)
+		g.q.latch.unlock()
 		all.resumeAll(me)
 		return true
 	}

@@ -14,14 +14,14 @@ func (q *queue) waitWhile(word *uint32, value uint32, l *Limit, reason why) erro
 	me, f := here()
 	q.latch.lock(me)
 	if atomic.LoadUint32(word) != value {
-		q.latch.unlock(me)
+		q.latch.unlock()
 		return nil
 	}
 	if l == nil && f != nil {
-		q.await(me, f, 0, 0, reason)
+		q.await(me, 0, 0, reason)
 		return nil
 	}
-	q.latch.unlock(me)
+	q.latch.unlock()
 	b, err := l.bound()
 	if err != nil {
 		return err
@@ -37,14 +37,14 @@ func (q *queue) waitWhile(word *uint32, value uint32, l *Limit, reason why) erro
 func (q *queue) waitWhileAs(w *bounded, word *uint32, value uint32, b bound, reason why) error {
 	asm.StopRoom() // not to run out of stack in the queue
 	me, f := here()
-	w.begin(f, !b.none())
+	w.begin(me, f, !b.none())
 	q.latch.lock(me)
 	if atomic.LoadUint32(word) != value {
-		q.latch.unlock(me)
+		q.latch.unlock()
 		return nil
 	}
 	q.add(&w.node)
-	q.latch.unlock(me)
+	q.latch.unlock()
 	err := w.suspendWithin(me, f, reason, b, &w.cancel)
 	if err != nil {
 		q.drop(&w.node)
@@ -61,5 +61,5 @@ func (q *queue) drop(n *node) {
 	if n.queued {
 		q.remove(n)
 	}
-	q.latch.unlock(me)
+	q.latch.unlock()
 }
