@@ -71,8 +71,7 @@ func (c *Cond) wait(m *Mutex, l *Limit) error {
 }
 
 // await waits without a limit.
-//
-//go:nosplit // see latch
+// What it calls is nosplit.
 func (c *Cond) await(me *worker, f *fiber, m *Mutex) {
 	var s single
 	s.begin(me, f, false)

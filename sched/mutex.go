@@ -167,8 +167,7 @@ func (m *Mutex) waiters() uint32 {
 }
 
 // await takes the lock without a limit.
-//
-//go:nosplit // see latch
+// What it calls is nosplit.
 func (m *Mutex) await(me *worker, f *fiber) {
 	m.q.latch.lock(me)
 	if m.grab() {

@@ -280,8 +280,7 @@ func (rw *RWMutex) admit(me *worker, s uint32) *node {
 }
 
 // release undoes acquire, and reports false if the lock is not held so.
-//
-//go:nosplit // see latch
+// What it calls is nosplit.
 func (rw *RWMutex) release(one uint32) bool {
 	me, _ := here()
 	for {
