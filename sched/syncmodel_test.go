@@ -52,7 +52,7 @@ const (
 	actors    = 5
 	perRound  = 4
 	permits   = 2
-	maxRounds = 1000
+	maxRounds = 400
 )
 
 // A stage is what actors play on.
@@ -306,7 +306,7 @@ func TestHistoriesAreLinear(t *testing.T) {
 
 func histories(t *testing.T, kind, workers int) {
 	c := newCrew(t, workers)
-	st := &stage{kind: kind, rounds: lwptest.Count(maxRounds, 150)}
+	st := &stage{kind: kind, rounds: lwptest.Count(400, 150)}
 	st.bar.Init(actors)
 	st.s.Release(permits)
 	cast := make([]actor, actors)

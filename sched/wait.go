@@ -172,7 +172,7 @@ func (q *queue) await(me *worker, value uintptr, kind uint8, reason why) (ok boo
 	to := me.newest()
 	me.leave()
 	me.setRunning(to)
-	asm.Switch(&f.Context, &to.Context, (*uint32)(&q.latch))
+	asm.Switch(&f.Context, &to.Context, (*uint32)(noescape(unsafe.Pointer(&q.latch)))) // q can lie on a stack
 	return s.ok
 }
 
