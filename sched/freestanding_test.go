@@ -26,6 +26,19 @@ var onFiber = []struct {
 	{"Select", Select}, {"SelectWithin", SelectWithin}, {"TrySelect", TrySelect},
 	{"Semaphore.Acquire", (*Semaphore).Acquire}, {"Semaphore.AcquireWithin", (*Semaphore).AcquireWithin},
 	{"Semaphore.TryAcquire", (*Semaphore).TryAcquire}, {"Semaphore.Release", (*Semaphore).Release},
+	{"Mutex.Lock", (*Mutex).Lock}, {"Mutex.TryLock", (*Mutex).TryLock}, {"Mutex.LockWithin", (*Mutex).LockWithin},
+	{"Mutex.Unlock", (*Mutex).Unlock},
+	{"RWMutex.RLock", (*RWMutex).RLock}, {"RWMutex.RLockWithin", (*RWMutex).RLockWithin},
+	{"RWMutex.TryRLock", (*RWMutex).TryRLock}, {"RWMutex.RUnlock", (*RWMutex).RUnlock}, {"RWMutex.Lock", (*RWMutex).Lock},
+	{"RWMutex.LockWithin", (*RWMutex).LockWithin}, {"RWMutex.TryLock", (*RWMutex).TryLock}, {"RWMutex.Unlock", (*RWMutex).Unlock},
+	{"Cond.Wait", (*Cond).Wait}, {"Cond.WaitWithin", (*Cond).WaitWithin}, {"Cond.Signal", (*Cond).Signal},
+	{"Cond.Broadcast", (*Cond).Broadcast},
+	{"WaitGroup.Add", (*WaitGroup).Add}, {"WaitGroup.Done", (*WaitGroup).Done}, {"WaitGroup.Wait", (*WaitGroup).Wait},
+	{"WaitGroup.WaitWithin", (*WaitGroup).WaitWithin},
+	{"Barrier.Init", (*Barrier).Init}, {"Barrier.Wait", (*Barrier).Wait}, {"Barrier.WaitWithin", (*Barrier).WaitWithin},
+	{"Once.Do", (*Once).Do}, {"Once.DoWithin", (*Once).DoWithin},
+	{"Event.Set", (*Event).Set}, {"Event.Reset", (*Event).Reset}, {"Event.IsSet", (*Event).IsSet}, {"Event.Wait", (*Event).Wait},
+	{"Event.WaitWithin", (*Event).WaitWithin},
 }
 
 // onThread are the functions that run on a worker's or a helper's own stack.

@@ -119,6 +119,13 @@ type why uint32
 const (
 	whyMutex why = iota
 	whySemaphore
+	whyRead
+	whyWrite
+	whyCond
+	whyGroup
+	whyBarrier
+	whyOnce
+	whyEvent
 	whySend
 	whyRecv
 	whySendNil
@@ -127,7 +134,8 @@ const (
 )
 
 var whyNames = [...]string{
-	whyMutex: "mutex", whySemaphore: "semaphore",
+	whyMutex: "mutex", whySemaphore: "semaphore", whyRead: "read lock", whyWrite: "write lock", whyCond: "cond",
+	whyGroup: "wait group", whyBarrier: "barrier", whyOnce: "once", whyEvent: "event",
 	whySend: "chan send", whyRecv: "chan receive", whySendNil: "chan send (nil chan)", whyRecvNil: "chan receive (nil chan)",
 	whySelect: "select",
 }
@@ -191,7 +199,7 @@ func (q *queue) stop(me *worker, value uintptr, kind uint8, reason why) (ok bool
 	to := me.newest()
 	me.leave()
 	me.setRunning(to)
-	asm.Switch(&f.Context, &to.Context, (*uint32)(noescape(unsafe.Pointer(&q.latch))))
+	asm.Switch(&f.Context, &to.Context, (*uint32)(noescape(unsafe.Pointer(&q.latch)))) // q can lie on a stack
 	return s.ok
 }
 
@@ -492,8 +500,7 @@ func (w *wait) suspendWithin(me *worker, f *fiber, reason why, b bound, t *node)
 		outOf(nil, outsideUntilFn, unsafe.Pointer(&o))
 	}
 	if w.token != 0 {
-		me, _ = here()
-		t.leave(me)
+		b.token.q.drop(t)
 	}
 	switch w.claim {
 	case claimTimeout:
@@ -544,8 +551,8 @@ func (w *wait) suspendUntil(me *worker, f *fiber, reason why, at int64) {
 		me.putBack(to)
 		me.goesOn(f)
 	}
-	if f.timer != 0 {
-		me.disarm(f)
+	if at != 0 && atomic.LoadUint64(&f.word)&fired == 0 {
+		me.disarm(f) // after that it does not fire any more
 	}
 	atomic.AndUint64(&f.word, ^uint64(fired|granted))
 }
@@ -579,7 +586,8 @@ var (
 	}
 )
 
-// leave takes n out of its queue, if it is there.
+// leave takes n, of a fiber, out of its queue, if it is there. (A goroutine's
+// primitive can lie on its stack, and elsewhere by now.)
 //
 //go:nosplit // as node.of
 func (n *node) leave(me *worker) {
