@@ -1,45 +1,41 @@
 package sched
 
 import (
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"lwprt/asm"
-	"lwprt/futex"
 )
 
 // A latch guards the state of a primitive for some instructions. It is not
-// fair, and nothing that waits is done under it. The zero latch is open.
+// fair, and nothing waits while it holds one. The zero latch is open.
 //
-//	word   state                  leaves it by
-//	0      open                   lock: 1, or 2 by one who has slept
-//	1      held                   unlock: 0; who is about to sleep: 2
-//	2      held, some may sleep   unlock: 0, wakes one
+// It is taken by compare-and-swap and given back by a plain store, so that a
+// switch can do that (asm.Switch): a fiber that waits is off its stack before
+// anybody can find it in a queue, and no more than the latch has to be agreed
+// on with those who wake it. With a mark for sleepers, as in futex.Mutex, who
+// gives it back would have to look, by an exchange, and again after a switch.
+// The price is paid where a holder has lost its CPU, or is a goroutine that was
+// preempted: who wants the latch then sleeps for fifty microseconds, and looks.
 //
-// Who has slept takes it with 2: others may sleep behind it. The exchange of
-// unlock is the last access to the latch's memory but for the address of the
-// wake; whoever takes it next may free it.
-//
-// A fiber that holds a latch must not fault: what comes between lock and unlock
-// is nosplit, and those that might have to wait go to the worker's stack for
-// it. Where a goroutine that holds one is preempted, fibers that want it put
-// their workers to sleep.
+// The store is the last access to the latch's memory; whoever takes it next may
+// free it. A fiber that holds a latch must not fault: what comes between lock
+// and unlock is nosplit.
 type latch uint32
 
 const (
-	latchHeld     = 1
-	latchSleepers = 2
-
-	// latchSpins is how many PAUSE a latch is watched for: a microsecond or
-	// two, several times what it is held for.
-	latchSpins = 50
+	latchSpins = 100 // PAUSEs: microseconds, a hundred times what a latch is held for
+	latchSleep = 50_000
 )
 
 // lock takes l. me is the worker that the caller runs on, or nil.
 //
 //go:nosplit // see latch
 func (l *latch) lock(me *worker) {
-	if !atomic.CompareAndSwapUint32((*uint32)(l), 0, latchHeld) {
+	if !atomic.CompareAndSwapUint32((*uint32)(l), 0, 1) {
 		outOf(me, lockFn, unsafe.Pointer(l))
 	}
 }
@@ -47,9 +43,23 @@ func (l *latch) lock(me *worker) {
 // unlock gives l back.
 //
 //go:nosplit // see latch
-func (l *latch) unlock(me *worker) {
-	if atomic.SwapUint32((*uint32)(l), 0) == latchSleepers {
-		outOf(me, unlockFn, unsafe.Pointer(l))
+func (l *latch) unlock() { asm.StoreRelease((*uint32)(l), 0) }
+
+var lockFn = func(p unsafe.Pointer) {
+	l := (*uint32)(p)
+	for i := 0; ; i++ {
+		if atomic.LoadUint32(l) == 0 && atomic.CompareAndSwapUint32(l, 0, 1) {
+			return
+		}
+		if i < latchSpins {
+			asm.Relax()
+			continue
+		}
+		if asm.Current() == nil {
+			runtime.Gosched() // the holder can be a goroutine
+		}
+		ts := unix.Timespec{Nsec: latchSleep}
+		unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 	}
 }
 
@@ -63,23 +73,5 @@ func outOf(me *worker, fn func(unsafe.Pointer), p unsafe.Pointer) {
 		me.call(fn, arg)
 	} else {
 		fn(arg)
-	}
-}
-
-var (
-	lockFn   = func(l unsafe.Pointer) { (*latch)(l).lockSlow() }
-	unlockFn = func(l unsafe.Pointer) { futex.Wake((*uint32)(l), 1) }
-)
-
-func (l *latch) lockSlow() {
-	word := (*uint32)(l)
-	for range latchSpins {
-		if atomic.LoadUint32(word) == 0 && atomic.CompareAndSwapUint32(word, 0, latchHeld) {
-			return
-		}
-		asm.Relax()
-	}
-	for atomic.SwapUint32(word, latchSleepers) != 0 {
-		futex.Wait(word, latchSleepers)
 	}
 }

@@ -219,7 +219,7 @@ func newCore(n int) (*core, error) {
 		w.loopLink = w.loop.link()
 		w.loop.next, w.loop.prev = w.loopLink, w.loopLink
 		w.loop.worker = uintptr(unsafe.Pointer(w))
-		w.current = uintptr(b)
+		w.current, w.top = uintptr(b), uintptr(b)
 	}
 	return c, nil
 }

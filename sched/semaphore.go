@@ -42,7 +42,7 @@ func (s *Semaphore) TryAcquire(n int) bool {
 	me, _ := here()
 	s.q.latch.lock(me)
 	ok := s.take(n)
-	s.q.latch.unlock(me)
+	s.q.latch.unlock()
 	return ok
 }
 
@@ -51,14 +51,14 @@ func (s *Semaphore) acquire(n int, l *Limit) error {
 	me, f := here()
 	s.q.latch.lock(me)
 	if s.take(n) {
-		s.q.latch.unlock(me)
+		s.q.latch.unlock()
 		return nil
 	}
 	if l == nil && f != nil {
-		s.q.await(me, f, uintptr(n), 0, whySemaphore)
+		s.q.await(me, uintptr(n), 0, whySemaphore)
 		return nil
 	}
-	s.q.latch.unlock(me)
+	s.q.latch.unlock()
 	b, err := l.bound()
 	if err != nil {
 		return err
@@ -84,15 +84,15 @@ func (s *Semaphore) take(n int) bool {
 // acquireAs is acquire with w to wait.
 func (s *Semaphore) acquireAs(w *bounded, n int, b bound) error {
 	me, f := here()
-	w.begin(f, !b.none())
+	w.begin(me, f, !b.none())
 	w.value = uintptr(n)
 	s.q.latch.lock(me)
 	if s.take(n) {
-		s.q.latch.unlock(me)
+		s.q.latch.unlock()
 		return nil
 	}
 	s.q.add(&w.node)
-	s.q.latch.unlock(me)
+	s.q.latch.unlock()
 	err := w.suspendWithin(me, f, whySemaphore, b, &w.cancel)
 	if err != nil {
 		s.withdraw(&w.node)
@@ -110,7 +110,7 @@ func (s *Semaphore) withdraw(n *node) {
 		s.q.remove(n)
 	}
 	next := s.deal(me)
-	s.q.latch.unlock(me)
+	s.q.latch.unlock()
 	next.resumeAll(me)
 }
 
@@ -148,7 +148,7 @@ func (s *Semaphore) release(n int64) {
 	s.q.latch.lock(me)
 	s.n += n
 	next := s.deal(me)
-	s.q.latch.unlock(me)
+	s.q.latch.unlock()
 	next.resumeAll(me)
 }
 

@@ -28,7 +28,7 @@ func (t *Token) cancel(me *worker) {
 	t.q.latch.lock(me)
 	atomic.StoreUint32(&t.canceled, 1)
 	n := t.q.takeAll(me)
-	t.q.latch.unlock(me)
+	t.q.latch.unlock()
 	n.resumeAll(me)
 }
 
@@ -46,6 +46,6 @@ func (t *Token) enter(me *worker, n *node) bool {
 	if ok {
 		t.q.add(n)
 	}
-	t.q.latch.unlock(me)
+	t.q.latch.unlock()
 	return ok
 }

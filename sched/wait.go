@@ -68,15 +68,14 @@ type node struct {
 // A wait is what its nodes have in common.
 type wait struct {
 	fiber uintptr // *fiber; 0 for a thread or goroutine
-	nodes uintptr // *node, the first of n in a row
+	core  uintptr // the fiber's scheduler
+	nodes uintptr // *Case, the first of n in a row; 0 if there is one node, after the wait
 	token uintptr // *node, in the queue of a Token; or 0
 	n     uint32
 	claim uint32 // 0, then what ended the wait, where many can
+	word  uint32 // futex word of one that is no fiber: 1 when it has been resumed
 	many  bool
-
-	// Of one that is no fiber:
-	word     uint32 // futex word: 1 when it has been resumed
-	deadline int64
+	off   bool // the fiber is off its stack when a node of it can be found
 }
 
 // Values of wait.claim beside the indexes of nodes.
@@ -109,10 +108,17 @@ type why uint32
 const (
 	whyMutex why = iota
 	whySemaphore
+	whySend
+	whyRecv
+	whySendNil
+	whyRecvNil
+	whySelect
 )
 
 var whyNames = [...]string{
 	whyMutex: "mutex", whySemaphore: "semaphore",
+	whySend: "chan send", whyRecv: "chan receive", whySendNil: "chan send (nil chan)", whyRecvNil: "chan receive (nil chan)",
+	whySelect: "select",
 }
 
 //go:nosplit // a stack that runs out must not do so here: see latch
@@ -133,27 +139,49 @@ func here() (*worker, *fiber) {
 	return me, me.running()
 }
 
-// await waits in q, whose latch the caller holds, until the node is taken, and
+// await has the running fiber wait in q, whose latch it holds, until the node is taken, and
 // returns what that says. It gives the latch back.
 //
 //go:nosplit // as node.of
-func (q *queue) await(me *worker, f *fiber, value uintptr, kind uint8, reason why) (ok bool) {
+func (q *queue) await(me *worker, value uintptr, kind uint8, reason why) (ok bool) {
+	f := me.running()
 	var s single
-	s.begin(f, false)
+	s.fiber, s.core = uintptr(unsafe.Pointer(f)), uintptr(unsafe.Pointer(me.core))
+	s.whose, s.index = uintptr(unsafe.Pointer(&s.wait)), 1
 	s.value, s.kind = value, kind
 	q.add(&s.node)
-	q.latch.unlock(me)
-	s.suspend(me, f, reason)
+	if me.tick <= 1 { // next has other things to do, which take too long for a latch
+		q.latch.unlock()
+		s.suspend(me, f, reason)
+		return s.ok
+	}
+	// The latch is held until f is off its stack: whoever takes the node can
+	// make f ready without further ado.
+	me.tick--
+	s.off = true
+	f.stopAt(&s.wait, reason, me.clock)
+	me.enter()
+	to := me.newest()
+	me.leave()
+	me.setRunning(to)
+	asm.Switch(&f.Context, &to.Context, (*uint32)(&q.latch))
 	return s.ok
 }
 
 // begin prepares s for f, or, without one, for a thread or goroutine.
 //
 //go:nosplit // as node.of
-func (s *single) begin(f *fiber, many bool) {
-	s.fiber, s.many = uintptr(unsafe.Pointer(f)), many
-	s.nodes, s.n = uintptr(unsafe.Pointer(&s.node)), 1
+func (s *single) begin(me *worker, f *fiber, many bool) {
 	s.whose, s.index = uintptr(unsafe.Pointer(&s.wait)), 1
+	s.wait.begin(me, f, many)
+}
+
+//go:nosplit // as node.of
+func (w *wait) begin(me *worker, f *fiber, many bool) {
+	w.fiber, w.many = uintptr(unsafe.Pointer(f)), many
+	if f != nil {
+		w.core = uintptr(unsafe.Pointer(me.core))
+	}
 }
 
 // add puts n at the end; under the latch.
@@ -226,8 +254,24 @@ func (q *queue) takeAll(me *worker) (first *node) {
 //go:nosplit // as node.of
 func (n *node) claimed(me *worker) bool {
 	w := n.of()
+	if !w.many && w.local(me) {
+		return true
+	}
+	return n.claimedSlow(me)
+}
+
+// local says whether the waiter is a fiber of me's scheduler.
+//
+//go:nosplit // as node.of
+func (w *wait) local(me *worker) bool {
+	return me != nil && w.core == uintptr(unsafe.Pointer(me.core))
+}
+
+//go:nosplit // as node.of
+func (n *node) claimedSlow(me *worker) bool {
+	w := n.of()
 	f := (*fiber)(pointer(w.fiber))
-	foreign := f != nil && (me == nil || me.core != f.core())
+	foreign := f != nil && !w.local(me)
 	if foreign && f.hold() == nil {
 		return false // Close is about to take n out
 	}
@@ -245,23 +289,30 @@ func (n *node) claimed(me *worker) bool {
 //go:nosplit // as node.of
 func (n *node) resume(me *worker) {
 	w := n.of()
+	if w.off && w.local(me) {
+		me.readies((*fiber)(pointer(w.fiber)))
+		return
+	}
+	w.resumeSlow(me)
+}
+
+//go:nosplit // as node.of
+func (w *wait) resumeSlow(me *worker) {
 	if w.fiber == 0 {
 		outOf(me, signalFn, unsafe.Pointer(&w.word))
 		return
 	}
-	f := (*fiber)(pointer(w.fiber))
-	c := f.core() // is held, if it is not the caller's
-	stopped := f.grant(w.many)
-	if me != nil && me.core == c {
-		if stopped {
+	f, local := (*fiber)(pointer(w.fiber)), w.local(me)
+	if w.off || f.grant(w.many) {
+		if local {
 			me.readies(f)
+			return
 		}
-		return
-	}
-	if stopped {
 		outOf(me, deliverFn, unsafe.Pointer(f))
 	}
-	c.letGo()
+	if !local {
+		f.core().letGo() // see claimedSlow
+	}
 }
 
 // resumeAll is resume of nodes that are linked by next.
@@ -394,8 +445,8 @@ func (w *wait) suspendWithin(me *worker, f *fiber, reason why, b bound, t *node)
 	if f != nil {
 		w.suspendUntil(me, f, reason, b.at)
 	} else {
-		w.deadline = b.at
-		outOf(nil, outsideUntilFn, unsafe.Pointer(w))
+		o := until{uintptr(unsafe.Pointer(w)), b.at}
+		outOf(nil, outsideUntilFn, unsafe.Pointer(&o))
 	}
 	if w.token != 0 {
 		me, _ = here()
@@ -456,6 +507,11 @@ func (w *wait) suspendUntil(me *worker, f *fiber, reason why, at int64) {
 	atomic.AndUint64(&f.word, ^uint64(fired|granted))
 }
 
+type until struct {
+	wait uintptr // *wait
+	at   int64
+}
+
 var (
 	outsideFn = func(p unsafe.Pointer) {
 		w := (*wait)(p)
@@ -464,10 +520,10 @@ var (
 		}
 	}
 	outsideUntilFn = func(p unsafe.Pointer) {
-		w := (*wait)(p)
+		w := (*wait)(pointer((*until)(p).wait))
 		d := futex.Never
-		if w.deadline != 0 {
-			d = futex.AtMonotonic(w.deadline)
+		if at := (*until)(p).at; at != 0 {
+			d = futex.AtMonotonic(at)
 		}
 		for atomic.LoadUint32(&w.word) == 0 {
 			if out, _ := futex.WaitUntil(&w.word, 0, d); out == futex.TimedOut {
@@ -489,13 +545,17 @@ func (n *node) leave(me *worker) {
 	if n.queued {
 		q.remove(n)
 	}
-	q.latch.unlock(me)
+	q.latch.unlock()
 }
 
 // abandon takes the nodes of a fiber that Close ends out of their queues.
 func (w *wait) abandon() {
+	switch {
+	case w.nodes == 0 && w.n == 0:
+		(*single)(unsafe.Pointer(w)).leave(nil)
+	}
 	for i := range uintptr(w.n) {
-		nodeAt(w.nodes + i*unsafe.Sizeof(node{})).leave(nil)
+		(*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))).leave(nil)
 	}
 	if w.token != 0 {
 		nodeAt(w.token).leave(nil)
