@@ -399,9 +399,6 @@ func (f *fiber) end() {
 			w.call(holdFn, unsafe.Pointer(f))
 		}
 	}
-	if f.timer != 0 {
-		w.disarm(f) // it faulted on its way to a wait
-	}
 	if f.flags&hasLocals != 0 {
 		f.endLocals()
 	}

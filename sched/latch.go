@@ -45,6 +45,9 @@ func (l *latch) lock(me *worker) {
 //go:nosplit // see latch
 func (l *latch) unlock() { asm.StoreRelease((*uint32)(l), 0) }
 
+// try is lock that does not wait.
+func (l *latch) try() bool { return atomic.CompareAndSwapUint32((*uint32)(l), 0, 1) }
+
 var lockFn = func(p unsafe.Pointer) {
 	l := (*uint32)(p)
 	for i := 0; ; i++ {
