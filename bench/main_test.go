@@ -109,6 +109,7 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Fib":        fibRows,
 		"Steal":      stealRows,
 		"Parked":     rowsParked(1000),
+		"Timer":      timerRows,
 	} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.name, func(t *testing.T) {

@@ -63,13 +63,9 @@ func (t *Timer) ResetAt(d futex.Deadline) {
 // Context: anywhere.
 func (t *Timer) Stop() bool {
 	me, _ := here()
-	now := clockNow(me)
 	t.q.latch.lock(me)
-	kept := t.at > now
 	c := t.disarm(me)
-	if t.fn != 0 {
-		kept = c != nil
-	}
+	kept := c != nil || t.at != 0 && t.at > clockNow(me)
 	t.at, t.fn = 0, 0
 	t.q.latch.unlock()
 	c.settles(me)
@@ -112,16 +108,18 @@ func (t *Timer) after(d time.Duration, fn, arg uintptr) error {
 		return ErrNotFiber
 	}
 	asm.StopRoom()
-	t.setFunc(me, later(clockNow(me), int64(d)), fn, arg)
+	t.setFunc(me, int64(d), fn, arg)
 	return nil
 }
 
 //go:nosplit // see latch
-func (t *Timer) setFunc(me *worker, at int64, fn, arg uintptr) {
+func (t *Timer) setFunc(me *worker, d int64, fn, arg uintptr) {
 	t.q.latch.lock(me)
 	c := t.disarm(me)
-	t.at, t.period, t.fn, t.arg = at, 0, fn, arg
-	t.armOn(me, me.core)
+	t.at, t.period, t.fn, t.arg = 1, 0, fn, arg
+	t.q.timed = true
+	t.e.owner, t.e.timer = uintptr(unsafe.Pointer(t)), true
+	me.core.armIn(me, &t.e, d)
 	t.q.latch.unlock()
 	c.settles(me)
 }

@@ -26,6 +26,7 @@ type arming struct {
 	core, e uintptr
 	at      int64
 	worker  uintptr
+	from    bool // at counts from now
 	done    bool
 }
 
@@ -34,6 +35,14 @@ type arming struct {
 //go:nosplit // a stack that runs out must not do so here: see latch
 func (c *core) arm(me *worker, e *entry, at int64) {
 	a := arming{core: uintptr(unsafe.Pointer(c)), e: uintptr(unsafe.Pointer(e)), at: at, worker: uintptr(unsafe.Pointer(me))}
+	outOf(me, armFn, unsafe.Pointer(&a))
+}
+
+// armIn is arm for d from now on.
+//
+//go:nosplit // as arm
+func (c *core) armIn(me *worker, e *entry, d int64) {
+	a := arming{core: uintptr(unsafe.Pointer(c)), e: uintptr(unsafe.Pointer(e)), at: d, worker: uintptr(unsafe.Pointer(me)), from: true}
 	outOf(me, armFn, unsafe.Pointer(&a))
 }
 
@@ -52,6 +61,9 @@ var (
 		a := (*arming)(p)
 		c, e, me := (*core)(pointer(a.core)), entryAt(a.e), (*worker)(pointer(a.worker))
 		t := &c.timers
+		if a.from {
+			a.at = later(monotonic(), a.at)
+		}
 		t.latch.lock(nil)
 		first := t.first.Load()
 		if first == 0 {
