@@ -79,6 +79,7 @@ const (
 	hasLocals             // local is set
 	hasRoot               // root is set
 	hasName               // name is set
+	hasGroup              // group is set
 	isDue                 // a timer has made it ready, and it is in worker.bound
 )
 

@@ -114,12 +114,13 @@ const (
 	whySelect
 	whyTimer
 	whyTicker
+	whyGroup
 )
 
 var whyNames = [...]string{
 	whyMutex: "mutex", whySemaphore: "semaphore",
 	whySend: "chan send", whyRecv: "chan receive", whySendNil: "chan send (nil chan)", whyRecvNil: "chan receive (nil chan)",
-	whySelect: "select", whyTimer: "timer", whyTicker: "ticker",
+	whySelect: "select", whyTimer: "timer", whyTicker: "ticker", whyGroup: "group",
 }
 
 //go:nosplit // a stack that runs out must not do so here: see latch
