@@ -192,9 +192,8 @@ func (g *Group) fail(me *worker, err [2]uintptr) bool {
 	return first
 }
 
-// leaveGroup is what the end of a member does, after all else.
-//
-//go:nosplit // a stack that runs out must not do so here: see fiber
+// leaveGroup is what the end of a member does, after all else. The stack is
+// empty by then: it does not run out.
 func (f *fiber) leaveGroup(w *worker) {
 	g := (*Group)(pointer(f.group))
 	if f.flags&hasFault != 0 {
