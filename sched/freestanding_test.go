@@ -16,7 +16,8 @@ var onFiber = []struct {
 	{"Sleep", Sleep}, {"Exit", Exit}, {"Current", Current}, {"OnWorker", OnWorker}, {"Blocking", Blocking[int]},
 	{"Fiber.Join", Fiber.Join}, {"Fiber.JoinFor", Fiber.JoinFor}, {"Fiber.Detach", Fiber.Detach}, {"Fiber.Unpark", Fiber.Unpark},
 	{"Fiber.Serial", Fiber.Serial}, {"Get", Get[int]}, {"Set", Set[int]}, {"Ptr", Ptr[int]},
-	{"ended", ended},
+	{"awaitParker", awaitParker}, {"signalParker", signalParker}, {"enterParker", enterParker}, {"cancelParker", cancelParker},
+	{"callOn", callOn}, {"keepFault", keepFault}, {"ended", ended},
 }
 
 // onThread are the functions that run on a worker's or a helper's own stack.
@@ -28,6 +29,7 @@ var onThread = []struct {
 	{"refill", refillFn}, {"spill", spillFn}, {"arm", armFn}, {"disarm", disarmFn}, {"submit", submitFn},
 	{"helper.main", (*helper).main}, {"helper.exit", (*helper).exit}, {"hold", holdFn}, {"drop", dropFn}, {"report", reportFn},
 	{"tell", tellFn}, {"newLocals", newLocalsFn}, {"freeLocals", freeLocalsFn}, {"stackOf", stackOf}, {"faulted", faulted},
+	{"armParker", armParkerFn}, {"signalParkerFn", signalParkerFn},
 }
 
 func TestFibersCannotFault(t *testing.T) {
