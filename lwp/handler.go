@@ -40,7 +40,7 @@ var (
 // # The argument
 //
 // The function works on the caller's own *T, on a thread's stack or off the
-// heap. It may store there what is no pointer, and pointers that the collector
+// heap; on a copy if the caller is a goroutine, whose stack moves. It may store there what is no pointer, and pointers that the collector
 // need not see: those to objects on the Go heap keep nothing alive. It must not
 // keep the address past its return. With a deadline it works on a copy.
 //
@@ -64,10 +64,9 @@ type Handler[T any] struct{ handler }
 // handler is a Handler without its type. It lies on the Go heap; threads write
 // scalars to it.
 type handler struct {
-	body   func(arg unsafe.Pointer)
-	limit  int
-	size   uintptr // of T
-	copyFn func(to, from unsafe.Pointer)
+	body  func(arg unsafe.Pointer)
+	limit int
+	size  uintptr // of T
 
 	mu      futex.Mutex
 	closed  bool
@@ -138,11 +137,10 @@ func NewHandlerConfig[T any](fn func(*T), config HandlerConfig) (*Handler[T], er
 		return nil, ErrAttr
 	}
 	h := &Handler[T]{handler{
-		body:   func(arg unsafe.Pointer) { fn((*T)(arg)) },
-		copyFn: func(to, from unsafe.Pointer) { *(*T)(to) = *(*T)(from) },
-		limit:  config.Limit,
-		size:   unsafe.Sizeof(*(*T)(nil)),
-		over:   make(chan struct{}),
+		body:  func(arg unsafe.Pointer) { fn((*T)(arg)) },
+		limit: config.Limit,
+		size:  unsafe.Sizeof(*(*T)(nil)),
+		over:  make(chan struct{}),
 	}}
 	startHost()
 	handlers.mu.Lock()
@@ -166,9 +164,18 @@ func (h *Handler[T]) Call(arg *T) error {
 		return ErrNilFunc
 	}
 	if asm.Current() == nil {
-		return h.direct(unsafe.Pointer(arg), nil)
+		return h.callHere(arg)
 	}
 	return h.call(uintptr(unsafe.Pointer(arg)))
+}
+
+// callHere is Call on a goroutine. What arg points to may be on its stack, and the
+// function may have other goroutines work on it: they get a copy.
+func (h *Handler[T]) callHere(arg *T) error {
+	own := new(T)
+	*own = *arg
+	defer func() { *arg = *own }()
+	return h.direct(unsafe.Pointer(own), nil)
 }
 
 // CallFor is CallUntil with a bound on the time.
@@ -185,24 +192,30 @@ func (h *Handler[T]) CallUntil(arg *T, d futex.Deadline) error {
 		return ErrNilFunc
 	}
 	if asm.Current() == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), d.Remaining())
-		defer cancel()
-		err := h.CallContext(ctx, arg)
-		if err == context.DeadlineExceeded {
-			return ErrDeadline
-		}
-		return err
+		return h.callHereUntil(arg, d)
 	}
-	c, err := h.copied(unsafe.Pointer(arg))
+	c, err := h.newCall()
 	if err != nil {
 		return err
 	}
+	*(*T)(pointer(c.arg)) = *arg
+	asm.ParkRoom()
 	done, err := c.await(d)
 	if done {
 		if err == nil {
 			*arg = *(*T)(pointer(c.arg))
 		}
 		c.free()
+	}
+	return err
+}
+
+func (h *Handler[T]) callHereUntil(arg *T, d futex.Deadline) error {
+	ctx, cancel := context.WithTimeout(context.Background(), d.Remaining())
+	defer cancel()
+	err := h.CallContext(ctx, arg)
+	if err == context.DeadlineExceeded {
+		return ErrDeadline
 	}
 	return err
 }
@@ -340,13 +353,13 @@ func (h *handler) call(arg uintptr) error {
 	}
 	var c call
 	c.h, c.arg = uintptr(unsafe.Pointer(h)), arg
-	asm.StopRoom() // c must not be given up while a server has it
+	asm.ParkRoom() // c must not be given up while a server has it
 	_, err := (*call)(pointer(uintptr(unsafe.Pointer(&c)))).await(futex.Never)
 	return err
 }
 
-// copied returns a call with a copy of what is at arg.
-func (h *handler) copied(arg unsafe.Pointer) (*call, error) {
+// newCall returns a call in a block, with room for the argument.
+func (h *handler) newCall() (*call, error) {
 	if current().proc.on {
 		return nil, ErrHosted
 	}
@@ -356,9 +369,7 @@ func (h *handler) copied(arg unsafe.Pointer) (*call, error) {
 	if c == nil {
 		return nil, ErrMemory
 	}
-	c.h, c.block = uintptr(unsafe.Pointer(h)), 1
-	c.arg = r.block + callSize
-	h.copyFn(pointer(c.arg), arg)
+	c.h, c.block, c.arg = uintptr(unsafe.Pointer(h)), 1, r.block+callSize
 	return c, nil
 }
 

@@ -32,7 +32,7 @@ import (
 // address, and harms nobody there.) So a Parker can lie on the stack of a thread
 // or a green thread; that of a goroutine, whose stack moves, lies off the heap or
 // in an object on it. Who publishes one must not run out of stack between that
-// and Await: see asm.StopRoom.
+// and Await: see asm.ParkRoom.
 //
 // The zero Parker is ready for Init.
 type Parker struct {
@@ -126,7 +126,6 @@ func (p *Parker) Await(d futex.Deadline, reason string) bool {
 func (p *Parker) Signal() {
 	switch p.kind {
 	case byDomain:
-		asm.StopRoom()
 		(*Domain)(pointer(p.domain)).Signal(p)
 	case byGate:
 		p.signalGate()

@@ -205,7 +205,7 @@ func (r *ring) wait(side uint32, d futex.Deadline) bool {
 		return r.waitInBlock(side, d)
 	}
 	var w ringWait
-	asm.StopRoom() // w must not be given up while it is in the list
+	asm.ParkRoom() // w must not be given up while it is in the list
 	return (*ringWait)(pointer(uintptr(unsafe.Pointer(&w)))).wait(r, side, d)
 }
 

@@ -44,7 +44,6 @@ func cancelParker(p *lwp.Parker) { (*fiber)(pointer(p.Green)).core().blocked.Add
 
 // awaitParker is Parker.Await of the running fiber.
 func awaitParker(p *lwp.Parker, d futex.Deadline, reason string) bool {
-	asm.StopRoom()
 	w := self()
 	f := w.running()
 	if d != futex.Never {
@@ -52,7 +51,7 @@ func awaitParker(p *lwp.Parker, d futex.Deadline, reason string) bool {
 		w.call(armParkerFn, noescape(unsafe.Pointer(&a)))
 		if a.failed {
 			// No memory for the timer: the worker sleeps with the fiber.
-			lwp.Sleep(d.Remaining())
+			w.call(sleepFn, noescape(unsafe.Pointer(&a)))
 			return atomic.LoadUint64(&f.word)&fired != 0 && f.takeFired()
 		}
 	}
@@ -86,6 +85,8 @@ type parkerArming struct {
 	d      futex.Deadline
 	failed bool
 }
+
+var sleepFn = func(a unsafe.Pointer) { lwp.Sleep((*parkerArming)(a).d.Remaining()) }
 
 var armParkerFn = func(q unsafe.Pointer) {
 	a := (*parkerArming)(q)

@@ -40,6 +40,8 @@ var hosted = map[string]string{
 	"lwp.Handler.CallContext":    "ErrHosted",
 	"lwp.Handler.Close":          "ErrHosted",
 	"lwp.Handler.CloseContext":   "ErrHosted",
+	"lwp.Gate.Free":              "for goroutines alone",
+	"lwp.NewGate":                "ErrHosted",
 	"lwp.NewHandler":             "ErrHosted",
 	"lwp.NewHandlerConfig":       "ErrHosted",
 	"lwp.NewPool":                "ErrHosted",
