@@ -219,7 +219,7 @@ func newCore(n int) (*core, error) {
 		w.loopLink = w.loop.link()
 		w.loop.next, w.loop.prev = w.loopLink, w.loopLink
 		w.loop.worker = uintptr(unsafe.Pointer(w))
-		w.current = uintptr(b)
+		w.current, w.top = uintptr(b), uintptr(b)
 	}
 	return c, nil
 }
@@ -267,6 +267,15 @@ func (c *core) free() {
 	for c.users.Load() != 0 {
 		time.Sleep(10 * time.Microsecond)
 	}
+	for class := range c.pools {
+		c.pools[class].each(func(k *chunk) {
+			for i := range k.used {
+				if f := k.fiberAt(i); f.state == waits {
+					(*wait)(pointer(f.reason)).abandon()
+				}
+			}
+		})
+	}
 	c.abandon() // not before: a Join may have been about to take a fault
 	for class := range c.pools {
 		c.pools[class].drop()
@@ -313,14 +322,14 @@ func (s *Scheduler) stop(n int) {
 //
 // Context: goroutine.
 // Errors: ErrHosted, ErrClosed; a *DeadlockError if nothing can run any more.
-func (s *Scheduler) Wait() error { return s.wait(futex.Never) }
+func (s *Scheduler) Wait() error { return s.wait(patience{}) }
 
 // WaitFor is Wait with a bound.
 //
 // Errors: also ErrTimeout.
-func (s *Scheduler) WaitFor(d time.Duration) error { return s.wait(futex.After(d)) }
+func (s *Scheduler) WaitFor(d time.Duration) error { return s.wait(patience{d: futex.After(d)}) }
 
-func (s *Scheduler) wait(d futex.Deadline) error {
+func (s *Scheduler) wait(p patience) error {
 	if asm.Current() != nil {
 		return ErrHosted
 	}
@@ -337,7 +346,7 @@ func (s *Scheduler) wait(d futex.Deadline) error {
 	}
 	me := (*waiter)(b)
 	me.all = true
-	what := c.await(me, d)
+	what := c.await(me, p)
 	freeBlock(b)
 	switch what {
 	case late:
@@ -367,7 +376,7 @@ func (s *Scheduler) Close() error {
 	if !s.refuse() {
 		return ErrClosed
 	}
-	err := s.wait(futex.Never)
+	err := s.wait(patience{})
 	s.stop(len(s.core.workers))
 	return err
 }
@@ -386,7 +395,7 @@ func (s *Scheduler) Shutdown(d time.Duration) error {
 	if !s.refuse() {
 		return ErrClosed
 	}
-	err := s.wait(futex.After(d))
+	err := s.wait(patience{d: futex.After(d)})
 	if err == ErrTimeout {
 		return &LeftError{s.core.fibers(true)}
 	}
