@@ -211,4 +211,3 @@ func panicText(v any) (s string) {
 	}
 	return fmt.Sprint(v)
 }
-
