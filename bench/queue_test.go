@@ -44,7 +44,6 @@ type queueEnd struct {
 	n      int
 	sum    uint64
 	failed bool
-	buf    [64]uint64
 }
 
 func (e *queueEnd) send() {

@@ -22,24 +22,23 @@ import (
 //	idle servers   a call comes                            what it costs
 //	2              one takes it, one stays                 a wake
 //	1              it takes it, and starts another first   a wake, and a goroutine
-//	0              it is queued; who comes next takes it   a goroutine for each call
+//	0              it is queued; who comes next takes it   a goroutine, if none is on its way
 //
 // maxIdle servers stay idle, and more end: that many Ms are tied up, for the
 // whole process, whatever the number of handlers, of calls under way (a body that
 // waits in the runtime's manner holds no M) and of those who wait for them.
 //
-// One idle server in place of two cost a goroutine with every call, 0.6 µs of
-// 1.0 in BenchmarkHandler/hot. Rejected: an eventfd in the runtime's poller, which
-// ties up no M. A wake then takes a write(2), epoll_wait of whichever M is
-// polling and a read(2), and waits for the runtime's monitor, 10 ms, where every
-// P is busy.
+// Rejected: an eventfd in the runtime's poller, which ties up no M. A wake then takes
+// a write(2), epoll_wait of whichever M is polling and a read(2), and waits for the
+// runtime's monitor, 10 ms, where every P is busy.
 var host struct {
-	once  sync.Once
-	mu    futex.Mutex
-	idle  uintptr // *server, linked by next; the last to become idle first
-	nidle int
-	calls queue // of *call
-	quick queue // of *Parker with byGate and of *threadEnd: no body to run
+	once   sync.Once
+	mu     futex.Mutex
+	idle   uintptr // *server, linked by next; the last to become idle first
+	nidle  int
+	coming int   // servers that have been started and have not looked yet
+	calls  queue // of *call
+	quick  queue // of *Parker with byGate and of *threadEnd: no body to run
 }
 
 const maxIdle = 2
@@ -88,7 +87,7 @@ const (
 func startHost() {
 	host.once.Do(func() {
 		for range maxIdle {
-			go serve()
+			go serve(false)
 		}
 	})
 }
@@ -101,11 +100,21 @@ func takeIdle() *server {
 		host.idle = s.next
 		host.nidle--
 		s.alone = 0
-		if host.nidle == 0 {
+		if s.call = 0; nobodyComes() {
 			s.alone = 1
 		}
 	}
 	return s
+}
+
+// nobodyComes says that no server is idle or on its way; then the caller, or
+// the server that it rouses, starts one, which counts as on its way from now on.
+func nobodyComes() bool {
+	if host.nidle > 0 || host.coming > 0 {
+		return false
+	}
+	host.coming++
+	return true
 }
 
 func (s *server) rouse() {
@@ -145,24 +154,31 @@ var postFn = func(p unsafe.Pointer) {
 	s.rouse()
 }
 
-// serve is the life of a server.
-func serve() {
+// serve is the life of a server; one that was started to look at the queues is
+// counted as coming.
+func serve(coming bool) {
 	s := (*server)(newBlock(unsafe.Sizeof(server{})))
 	ended := false
 	defer func() {
 		freeBlock(unsafe.Pointer(s), unsafe.Sizeof(server{}))
 		if !ended { // by runtime.Goexit in a body
-			go serve()
+			go serve(false)
 		}
 	}()
 	for {
 		host.mu.Lock()
-		quick, c, alone := host.quick, (*call)(nil), host.nidle == 0
+		if coming {
+			host.coming--
+			coming = false
+		}
+		quick, c, alone := host.quick, (*call)(nil), false
 		host.quick = queue{}
 		idle := false
 		if quick.first == 0 {
 			c = (*call)(unsafe.Pointer(host.calls.pop()))
-			idle = c == nil
+			if idle = c == nil; !idle {
+				alone = nobodyComes()
+			}
 		}
 		if idle {
 			if host.nidle >= maxIdle {
@@ -171,7 +187,6 @@ func serve() {
 				return
 			}
 			atomic.StoreUint32(&s.word, serverSpins)
-			s.call = 0
 			s.next, host.idle = host.idle, uintptr(unsafe.Pointer(s))
 			host.nidle++
 		}
@@ -187,13 +202,11 @@ func serve() {
 			s.sleep()
 			c, alone = (*call)(pointer(s.call)), s.alone != 0
 		}
-		if c != nil {
-			if alone {
-				go serve()
-			}
-			for c != nil {
-				c = c.run()
-			}
+		if alone { // also without a call: it has been counted
+			go serve(true)
+		}
+		for c != nil {
+			c = c.run()
 		}
 	}
 }
