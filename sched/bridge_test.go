@@ -269,7 +269,7 @@ func TestRingDeadlinesOfFibers(t *testing.T) {
 		}
 		sent--
 	}
-	if x.got != sent || x.got+x.late != x.n || x.early != 0 || x.unparked == 0 {
+	if x.got != sent || x.got+x.late != x.n || x.early != 0 || x.unparked == 0 && x.n > 100 {
 		t.Errorf("%d sent; %+v", sent, *x)
 	}
 	t.Logf("%+v", *x)

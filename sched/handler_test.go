@@ -217,13 +217,18 @@ func TestSmallStacksAtTheBridge(t *testing.T) {
 			f := spawnAttr(t, s, func(d *diver) {
 				d.ok = act(d.deep, d.what, d.r, d.h)
 			}, d, sched.Attr{StackSize: 2 << 10})
-			stop := time.AfterFunc(200*time.Microsecond, func() {
-				r.TryRecv()
-				r.TrySend(2)
+			answered := make(chan bool, 1)
+			time.AfterFunc(200*time.Microsecond, func() {
+				if what == 2 {
+					r.TrySend(2)
+				} else {
+					r.TryRecv()
+				}
+				answered <- true
 			})
 			var err error
 			lwptest.Within(t, "Join", func() { err = f.Join() })
-			stop.Stop()
+			<-answered
 			fault := (*lwp.Fault)(nil)
 			switch {
 			case err == nil && d.ok:
