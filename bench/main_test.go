@@ -111,6 +111,8 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Parked":     rowsParked(1000),
 		"MutexFiber": fiberLockRows(),
 		"Timer":      timerRows,
+		"Queue":      queueRows,
+		"Handler":    handlerRows,
 	} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.name, func(t *testing.T) {
