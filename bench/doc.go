@@ -13,10 +13,11 @@
 // there is no C compiler, those rows are skipped.
 //
 // Neighbouring runs of one row are alike, and a machine's mood changes over
-// minutes. What is published therefore comes from cmd/record, which repeats the
-// whole selection, and cmd/table makes the tables of the README from that:
+// minutes. What is published therefore comes from the program in bench/report,
+// which repeats the whole selection and makes the tables and plots of the
+// README from that:
 //
-//	go run ./bench/cmd/record -count 10 > bench/results/NAME.txt
-//	go run ./bench/cmd/table -write README.md bench/results/NAME.txt
-//	go run ./bench/cmd/table -check README.md bench/results/NAME.txt
+//	cd bench/report && go run . -o DIR
+//
+// README.md here says what to make of the numbers.
 package bench
