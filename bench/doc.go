@@ -9,8 +9,9 @@
 // in this order. Its comment says what one op is, and what each side does that
 // the others do not.
 //
-// The C side, testdata/baseline.c, is compiled when a benchmark needs it; where
-// there is no C compiler, those rows are skipped.
+// The C side, in testdata, is compiled when a benchmark needs it; where there is
+// no C compiler, those rows are skipped, as are those of Boost.Context where that
+// is not installed.
 //
 // Neighbouring runs of one row are alike, and a machine's mood changes over
 // minutes. What is published therefore comes from the program in bench/report,

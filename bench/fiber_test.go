@@ -63,11 +63,14 @@ func withProcs(n int, body func(b *testing.B) error) func(b *testing.B) error {
 //     start and the end of the thread.
 //   - iterpull: iter.Pull's next, which is two switches between goroutines;
 //     one op is half a next. It carries a value and can be preempted.
+//   - fcontext: Boost.Context's jump_fcontext, from C. It saves six registers
+//     and the floating-point control words, and carries a pointer.
 func BenchmarkSwitch(b *testing.B) { compare(b, switchRows) }
 
 var switchRows = []row{
 	{"impl=fiber", switchContexts},
 	{"impl=iterpull", switchPull},
+	{"impl=fcontext", inFcontext("switch")},
 }
 
 type pair struct {
@@ -142,13 +145,16 @@ func switchPull(b *testing.B) error {
 //   - fiber: sched.Yield. Nobody preempts a fiber, and its stack does not grow.
 //   - goroutine: runtime.Gosched, which also looks for work of other kinds: the
 //     network, timers, the collector.
+//   - fcontext: Boost.Context's contexts, on stacks of 2 KiB, that jump around in
+//     a ring, from C: no queue and no scheduler. The time is without the making.
 func BenchmarkYield(b *testing.B) { compare(b, yieldRows) }
 
 var yieldRows = func() (rows []row) {
 	for _, n := range []int{2, 100, 10_000} {
 		rows = append(rows,
 			row{fmt.Sprintf("impl=fiber/fibers=%d", n), func(b *testing.B) error { return yieldFibers(b, n) }},
-			row{fmt.Sprintf("impl=goroutine/fibers=%d", n), withProcs(1, func(b *testing.B) error { return yieldGoroutines(b, n) })})
+			row{fmt.Sprintf("impl=goroutine/fibers=%d", n), withProcs(1, func(b *testing.B) error { return yieldGoroutines(b, n) })},
+			row{fmt.Sprintf("impl=fcontext/fibers=%d", n), inFcontext(fmt.Sprint("yield-", n))})
 	}
 	return rows
 }()

@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	stopBaseline()
+	stopC()
 	os.Exit(code)
 }
 
@@ -97,6 +97,7 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"TLSGet":    tlsRows,
 		"Syscall":   syscallRows,
 		"Jitter":    jitterRows,
+		"Wake":      wakeRows,
 		"Owned":     ownedRows,
 		"Process":   processRows("small", nil),
 
@@ -108,7 +109,7 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Skynet":     skynetRows,
 		"Fib":        fibRows,
 		"Steal":      stealRows,
-		"Parked":     rowsParked(1000),
+		"Parked":     append(rowsParked(1000), threadsParked(1000)...),
 	} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.name, func(t *testing.T) {

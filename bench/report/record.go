@@ -23,6 +23,7 @@ type part struct {
 	what        string
 	bench, skip string // as -test.bench and -test.skip
 	benchtime   string // if not the recording's
+	quick       string // the same, for a quick one
 	cpus        int    // how many it needs
 	dear        bool   // takes long, so that it has fewer rounds
 }
@@ -30,26 +31,29 @@ type part struct {
 const (
 	dearRows   = "^BenchmarkParked$/./^fibers=1000000$|^BenchmarkProcess$/./^rss=1Gi$|^BenchmarkProcess$/././^rss=1Gi$"
 	jitterRows = "^BenchmarkJitter$"
+	wakeRows   = "^BenchmarkWake$"
 )
 
-// suite is everything. The loop of jitter has to meet some collections.
+// suite is everything. What reports percentiles needs a number of operations.
 var suite = []part{
-	{what: "all but what follows", bench: ".", skip: dearRows + "|" + jitterRows},
-	{what: "jitter", bench: jitterRows, benchtime: "2000x", cpus: 2},
-	{what: "the dear rows", bench: dearRows, dear: true},
+	{what: "most rows", bench: ".", skip: dearRows + "|" + jitterRows + "|" + wakeRows},
+	{what: "jitter", bench: jitterRows, benchtime: "3000x", quick: "1000x", cpus: 2},
+	{what: "wakes", bench: wakeRows, benchtime: "10000x", quick: "2000x", cpus: 2},
+	{what: "dear rows", bench: dearRows, dear: true},
 }
 
 // A recording is a run of the suite, -count times.
 type recording struct {
 	count, dear            int // rounds
 	bench, benchtime, cpus string
+	quick                  bool
 	any                    bool // there are results
 }
 
 // quicken makes it one of minutes. Four rounds are what it takes to tell two
 // rows apart at all.
 func (r *recording) quicken() {
-	r.count, r.dear, r.benchtime = 4, 0, "10ms"
+	r.count, r.dear, r.benchtime, r.quick = 4, 0, "10ms", true
 }
 
 // A step is one part in one round, on some CPUs.
@@ -127,6 +131,9 @@ func (r *recording) run(w io.Writer, binary, dir string, steps []step) (failed e
 	defer p.end()
 	for _, s := range steps {
 		benchtime := s.part.benchtime
+		if r.quick {
+			benchtime = s.part.quick
+		}
 		if benchtime == "" {
 			benchtime = r.benchtime
 		}
