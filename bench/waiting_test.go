@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -72,7 +73,8 @@ func stealFibers(b *testing.B) error {
 // and join it; of whole crowds, as their size is what is measured. B/fiber is
 // what the process's resident memory has grown by for each while all were
 // parked, and kernel-B/fiber what the kernel's has, for stacks, page tables and
-// objects, by its account of the whole machine.
+// objects, by its account of the whole machine. first-ns/op is the time for the
+// process's first crowd, which has to touch its memory for the first time.
 //
 //   - fiber: Park, on stacks of 2 KiB that do not grow; one Unpark for each.
 //   - goroutine: a receive from one channel, whose close wakes all; each counts
@@ -135,6 +137,9 @@ type weight struct{ user, kernel, grown, kernelGrown int }
 
 func (w *weight) before() { w.user, w.kernel = resident(), kernelMemory() }
 
+// firstCrowd is the time for each of the first crowd of a row.
+var firstCrowd = map[string]float64{}
+
 func (w *weight) after() {
 	w.grown = max(w.grown, resident()-w.user)
 	w.kernelGrown = max(w.kernelGrown, kernelMemory()-w.kernel)
@@ -194,7 +199,12 @@ func crowds(b *testing.B, n int) int { return (b.N + n - 1) / n }
 // crowded ends a row of whole crowds.
 func crowded(b *testing.B, n, woken int) error {
 	ops := crowds(b, n) * n
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(ops), "ns/op")
+	each := float64(b.Elapsed().Nanoseconds()) / float64(ops)
+	if _, ok := firstCrowd[b.Name()]; !ok {
+		firstCrowd[b.Name()] = each
+	}
+	b.ReportMetric(each, "ns/op")
+	b.ReportMetric(firstCrowd[b.Name()], "first-ns/op")
 	return did(woken, ops)
 }
 
@@ -230,6 +240,7 @@ var goroutineWeight = map[int]*weight{}
 func parkedGoroutines(b *testing.B, n int) error {
 	if goroutineWeight[n] == nil {
 		goroutineWeight[n] = &weight{}
+		debug.FreeOSMemory() // what the heap has free would not count
 	}
 	mem := goroutineWeight[n]
 	var woken atomic.Int64

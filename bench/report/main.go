@@ -26,8 +26,8 @@
 // SpawnJoin, Mutex/contend=2-2 or TLSGet/op=get; -2 is what Go adds for
 // GOMAXPROCS=2. The rows are the values of impl=. Several names, with spaces
 // between them, make a table with a row for each and a column for each impl.
-// The name machine stands for where all the numbers come from, and plot:NAME
-// for a plot.
+// The name machine stands for where all the numbers come from, losses for all
+// that ours lose to their peers, and plot:NAME for a plot.
 //
 // -render makes tables and plots of all results that are in DIR, NAME.txt,
 // without measuring. -check does not write either: it fails where a table or

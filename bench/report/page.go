@@ -27,6 +27,7 @@ func (all *results) files(dir string, pages []string) (map[string][]byte, error)
 			report.WriteString("\n" + p.link("", all))
 		}
 	}
+	report.WriteString("\n## What we lose\n\n" + all.lossTable())
 	for _, c := range all.comparisons {
 		fmt.Fprintf(&report, "\n## %s\n\n%s", c.name, c.markdown())
 	}
@@ -150,8 +151,11 @@ func (all *results) fill(text, dir string) (string, error) {
 // block makes what stands between two markers.
 func (all *results) block(names []string, dir string) (string, error) {
 	if len(names) == 1 {
-		if names[0] == "machine" {
+		switch names[0] {
+		case "machine":
 			return all.machines(), nil
+		case "losses":
+			return all.lossTable(), nil
 		}
 		if file, ok := strings.CutPrefix(names[0], "plot:"); ok {
 			for _, p := range plots {

@@ -216,6 +216,21 @@ func TestIntervalsHoldTheMedian(t *testing.T) {
 	}
 }
 
+// TestLossesAreTold fails if what a peer does better would not be listed, or
+// what chance explains would.
+func TestLossesAreTold(t *testing.T) {
+	var b strings.Builder
+	for i := range 5 {
+		fmt.Fprintf(&b, "BenchmarkA/impl=lwp 1 %d ns/op\nBenchmarkA/impl=pthread 1 %d ns/op\nBenchmarkA/impl=clonefloor 1 %d ns/op\n", 200+i, 100+i, 199+i)
+		fmt.Fprintf(&b, "BenchmarkB/impl=fiber 1 1 ns/op %d B/fiber\nBenchmarkB/impl=goroutine 1 2 ns/op %d B/fiber\n", 300+i, 100+i)
+	}
+	got := parsed(t, b.String()).lossTable()
+	want := "| B | fiber | 302 B | goroutine | 102 B | 2.96 |\n| A | lwp | 202 ns | pthread | 102 ns | 1.98 |\n"
+	if !strings.HasSuffix(got, "---: |\n"+want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 // contrast is that of WCAG 2 between two colours, #rrggbb.
 func contrast(a, b string) float64 {
 	luminance := func(s string) float64 {

@@ -18,6 +18,7 @@ const (
 var palette = map[string]string{
 	"fiber": "#d9480f", "lwp": "#2f7fe0", "lwppool": "#2f7fe0",
 	"goroutine": "#0b9488", "lockedgoroutine": "#8f6ae0", "pthread": "#b7791f",
+	"fcontext": "#c9509b",
 }
 
 const otherColour = "#7a828c"
@@ -206,7 +207,7 @@ func lines(title, note string, unit func(float64) string, x xAxis, all []series)
 			values = append(values, v.lo, v.hi)
 		}
 	}
-	left, right := plotMargin+58, plotWidth-plotMargin-letter*float64(widest)-14
+	left, right := plotMargin+58, plotWidth-plotMargin-1.15*letter*float64(widest)-14
 	y := newLogAxis(values, top+high, top)
 	first, last := x.scale(x.ticks[0]), x.scale(x.ticks[len(x.ticks)-1])
 	at := func(v float64) float64 {
@@ -237,7 +238,8 @@ func lines(title, note string, unit func(float64) string, x xAxis, all []series)
 		for j, v := range s.values {
 			px, py := at(s.x[j]), y.at(v.median)
 			points = append(points, num(px)+","+num(py))
-			c.line(px, y.at(v.lo), px, y.at(v.hi), stroke+" stroke-width=\"5\" stroke-opacity=\"0.45\"")
+			beside := px + 4*(float64(i)-float64(len(all)-1)/2) // the others'
+			c.line(beside, y.at(v.lo), beside, y.at(v.hi), stroke+" stroke-width=\"4\" stroke-opacity=\"0.5\"")
 			fmt.Fprintf(&c.body, "<circle cx=\"%s\" cy=\"%s\" r=\"3.5\" fill=\"%s\">%s</circle>\n", num(px), num(py), colour(s.impl),
 				mark(s.impl+", "+x.label(s.x[j])+": "+unit(v.median)))
 		}
