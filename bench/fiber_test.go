@@ -140,7 +140,8 @@ func switchPull(b *testing.B) error {
 }
 
 // BenchmarkYield: one op is to yield and to come again, with so many ready on
-// one worker or P. The time includes the making and the end of all.
+// one worker or P. A lap that touches the memory of all is not in the time; the
+// making and the end of all is, so that each yields ten times at least.
 //
 //   - fiber: sched.Yield. Nobody preempts a fiber, and its stack does not grow.
 //   - goroutine: runtime.Gosched, which also looks for work of other kinds: the
@@ -166,6 +167,22 @@ type yielders struct {
 	failed         bool
 }
 
+// lapped times yields, after a lap in which the memory of all is touched.
+func lapped(b *testing.B, n int, run func(*yielders) (done int, err error)) error {
+	if _, err := run(newYielders(n, n)); err != nil {
+		return err
+	}
+	ops := max(b.N, 10*n)
+	b.ResetTimer()
+	done, err := run(newYielders(ops, n))
+	b.StopTimer()
+	if err != nil {
+		return err
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(ops), "ns/op")
+	return did(done, ops)
+}
+
 // share returns how many of the operations the next one does.
 func (y *yielders) share() int {
 	n := y.each
@@ -181,34 +198,33 @@ func newYielders(ops, n int) *yielders {
 }
 
 func yieldFibers(b *testing.B, n int) error {
-	y := newYielders(b.N, n)
 	s, err := sched.New(sched.Config{Workers: 1, StackSize: fiberStack})
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	b.ResetTimer()
-	f, err := sched.Spawn(s, func(y *yielders) {
-		for range y.n {
-			if _, err := sched.GoAttr(yieldFiber, y, sched.Attr{Detached: true}); err != nil {
-				y.failed = true
+	return lapped(b, n, func(y *yielders) (int, error) {
+		f, err := sched.Spawn(s, func(y *yielders) {
+			for range y.n {
+				if _, err := sched.GoAttr(yieldFiber, y, sched.Attr{Detached: true}); err != nil {
+					y.failed = true
+				}
 			}
+		}, y)
+		if err != nil {
+			return 0, err
 		}
-	}, y)
-	if err != nil {
-		return err
-	}
-	if err := f.Join(); err != nil {
-		return err
-	}
-	if err := s.Wait(); err != nil {
-		return err
-	}
-	b.StopTimer()
-	if y.failed {
-		return fmt.Errorf("a fiber was not spawned")
-	}
-	return did(y.good, b.N)
+		if err := f.Join(); err != nil {
+			return 0, err
+		}
+		if err := s.Wait(); err != nil {
+			return 0, err
+		}
+		if y.failed {
+			return 0, fmt.Errorf("a fiber was not spawned")
+		}
+		return y.good, nil
+	})
 }
 
 func yieldFiber(y *yielders) {
@@ -219,24 +235,23 @@ func yieldFiber(y *yielders) {
 }
 
 func yieldGoroutines(b *testing.B, n int) error {
-	y := newYielders(b.N, n)
-	var good atomic.Int64 // one that is preempted may be anywhere
-	var wg sync.WaitGroup
-	b.ResetTimer()
-	for range n {
-		share := y.share()
-		wg.Go(func() {
-			done := 0
-			for range share {
-				runtime.Gosched()
-				done++
-			}
-			good.Add(int64(done))
-		})
-	}
-	wg.Wait()
-	b.StopTimer()
-	return did(good.Load(), int64(b.N))
+	return lapped(b, n, func(y *yielders) (int, error) {
+		var good atomic.Int64 // one that is preempted may be anywhere
+		var wg sync.WaitGroup
+		for range n {
+			share := y.share()
+			wg.Go(func() {
+				done := 0
+				for range share {
+					runtime.Gosched()
+					done++
+				}
+				good.Add(int64(done))
+			})
+		}
+		wg.Wait()
+		return int(good.Load()), nil
+	})
 }
 
 // spawnFiber is SpawnJoin's row: Go and Join on a fiber, one worker.

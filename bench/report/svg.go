@@ -207,7 +207,7 @@ func lines(title, note string, unit func(float64) string, x xAxis, all []series)
 			values = append(values, v.lo, v.hi)
 		}
 	}
-	left, right := plotMargin+58, plotWidth-plotMargin-1.15*letter*float64(widest)-14
+	left, right := plotMargin+64, plotWidth-plotMargin-1.15*letter*float64(widest)-14
 	y := newLogAxis(values, top+high, top)
 	first, last := x.scale(x.ticks[0]), x.scale(x.ticks[len(x.ticks)-1])
 	at := func(v float64) float64 {
@@ -219,7 +219,7 @@ func lines(title, note string, unit func(float64) string, x xAxis, all []series)
 	c := &canvas{height: top + high + 44}
 	for _, v := range y.ticks() {
 		c.line(left, y.at(v), right, y.at(v), gridAttr)
-		c.text(left-8, y.at(v)+4, "end", " font-size=\"12\"", tick(unit, v))
+		c.text(left-14, y.at(v)+4, "end", " font-size=\"12\"", tick(unit, v))
 	}
 	for _, v := range x.ticks {
 		c.line(at(v), top, at(v), top+high, gridAttr)
