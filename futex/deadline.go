@@ -71,6 +71,19 @@ func (d Deadline) Remaining() time.Duration {
 	return time.Duration(d.ns - now(unix.CLOCK_REALTIME))
 }
 
+// Monotonic returns d as an instant of the monotonic clock, in nanoseconds as
+// Monotonic reads it: one on the real-time clock as what it is now. Never is the
+// largest value.
+func (d Deadline) Monotonic() int64 {
+	if d.clock == monotonic {
+		return d.ns
+	}
+	if left, now := d.Remaining(), Monotonic(); int64(left) < math.MaxInt64-now {
+		return max(now+int64(left), 0)
+	}
+	return math.MaxInt64
+}
+
 // Passed reports whether d has come.
 func (d Deadline) Passed() bool { return d.clock != never && d.Remaining() <= 0 }
 

@@ -31,7 +31,7 @@ import (
 //
 //	state      belongs to                                next states
 //	gone       nobody: free, or ended and not joined     runnable
-//	runnable   the worker whose current it is, or else   parked, joining, sleeping, blocking, ending
+//	runnable   the worker whose current it is, or else   parked, waits, joining, sleeping, blocking, ending
 //	           the lock of the queue or list it is in
 //	parked...  whoever clears its bit in word            runnable
 //	ending     the worker that is about to leave its     gone
@@ -49,11 +49,11 @@ type fiber struct {
 	// The second cache line: what a switch does not touch.
 	fault     uintptr // *lwp.Fault that it died of; before, one that it got from a Join
 	local     uintptr // *locals
-	reason    uintptr // the text of a constant
-	reasonLen uint32
-	root      uint32 // what keeps its function and argument reachable, if a goroutine spawned it
-	since     uint64 // ticks of the worker's clock when it stopped
-	timer     uint64 // place in timers, from 1
+	reason    uintptr // the text of a constant; or, in state waits, *wait
+	reasonLen uint32  // of the text; or a why
+	root      uint32  // what keeps its function and argument reachable, if a goroutine spawned it
+	since     uint64  // ticks of the worker's clock when it stopped
+	timer     uint64  // place in timers, from 1
 	name      [16]byte
 }
 
@@ -62,13 +62,14 @@ const (
 	gone uint32 = iota // zero: the word that the last switch away from the stack clears
 	runnable
 	parked
+	waits // at a primitive: see wait.go
 	joining
 	sleeping
 	blocking
 	ending
 )
 
-var stateNames = [...]string{"ended", "ready", "parked", "joining", "sleeping", "in a blocking call", "ending"}
+var stateNames = [...]string{"ended", "ready", "parked", "waiting", "joining", "sleeping", "in a blocking call", "ending"}
 
 // Bits of fiber.flags.
 const (
@@ -83,9 +84,10 @@ const (
 // fiber.word holds what others do to a fiber, in one word, so that whoever
 // does it to a fiber that has ended and whose slot serves another fails:
 //
-//	bits 36-63  the low bits of serial
+//	bits 37-63  the low bits of serial
+//	bit 36      granted: the wait at a primitive is over
 //	bit 35      fired: the timer or the blocking call is over
-//	bit 34      asleep: whoever sets fired makes it ready
+//	bit 34      asleep: whoever sets fired, or would set granted, makes it ready
 //	bit 33      waiting: whoever would set token makes it ready instead
 //	bit 32      token: one Unpark is due
 //	bits 0-31   join word
@@ -108,7 +110,8 @@ const (
 	waiting   = 1 << 33
 	asleep    = 1 << 34
 	fired     = 1 << 35
-	wordShift = 36
+	granted   = 1 << 36
+	wordShift = 37
 )
 
 // firstWord is word at the beginning of a life.

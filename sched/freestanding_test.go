@@ -17,6 +17,13 @@ var onFiber = []struct {
 	{"Fiber.Join", Fiber.Join}, {"Fiber.JoinFor", Fiber.JoinFor}, {"Fiber.Detach", Fiber.Detach}, {"Fiber.Unpark", Fiber.Unpark},
 	{"Fiber.Serial", Fiber.Serial}, {"Get", Get[int]}, {"Set", Set[int]}, {"Ptr", Ptr[int]},
 	{"ended", ended},
+
+	{"Token.Cancel", (*Token).Cancel}, {"Token.Canceled", (*Token).Canceled}, {"For", For}, {"Until", Until},
+	{"Chan.Init", (*Chan[int]).Init}, {"Chan.Send", (*Chan[int]).Send}, {"Chan.SendWithin", (*Chan[int]).SendWithin},
+	{"Chan.TrySend", (*Chan[int]).TrySend}, {"Chan.Recv", (*Chan[int]).Recv}, {"Chan.RecvWithin", (*Chan[int]).RecvWithin},
+	{"Chan.TryRecv", (*Chan[int]).TryRecv}, {"Chan.Close", (*Chan[int]).Close}, {"Chan.Len", (*Chan[int]).Len}, {"Chan.Cap", (*Chan[int]).Cap},
+	{"Semaphore.Acquire", (*Semaphore).Acquire}, {"Semaphore.AcquireWithin", (*Semaphore).AcquireWithin},
+	{"Semaphore.TryAcquire", (*Semaphore).TryAcquire}, {"Semaphore.Release", (*Semaphore).Release},
 }
 
 // onThread are the functions that run on a worker's or a helper's own stack.
@@ -27,7 +34,8 @@ var onThread = []struct {
 	{"worker.main", (*worker).main}, {"poll", (*worker).poll}, {"feed", (*core).feed}, {"deliver", (*fiber).deliver},
 	{"refill", refillFn}, {"spill", spillFn}, {"arm", armFn}, {"disarm", disarmFn}, {"submit", submitFn},
 	{"helper.main", (*helper).main}, {"helper.exit", (*helper).exit}, {"hold", holdFn}, {"drop", dropFn}, {"report", reportFn},
-	{"tell", tellFn}, {"newLocals", newLocalsFn}, {"freeLocals", freeLocalsFn}, {"stackOf", stackOf}, {"faulted", faulted},
+	{"tell", tellFn}, {"lock", lockFn}, {"signal", signalFn}, {"outside", outsideFn}, {"outsideUntil", outsideUntilFn},
+	{"newLocals", newLocalsFn}, {"freeLocals", freeLocalsFn}, {"stackOf", stackOf}, {"faulted", faulted},
 }
 
 func TestFibersCannotFault(t *testing.T) {

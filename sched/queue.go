@@ -13,7 +13,11 @@ import (
 // that begins and ends at the worker's own context, loop: whoever takes from an
 // empty ring gets loop, and goes to look for work there, without a test.
 //
-// Its lock belongs to the worker. The worker takes it some ten million times a
+// The newest fiber is kept beside the ring, in top: it is the next one to run
+// when the running one stops, ends or joins it, and then has never been linked.
+// Where nothing is there top is loop.
+//
+// The lock belongs to the worker. The worker takes it some ten million times a
 // second and others take it when they steal, so the worker pays two plain
 // stores and a load for it, and a thief an inter-processor interrupt:
 //
@@ -70,34 +74,78 @@ func (w *worker) enterSlow() {
 			if i++; i < 200 {
 				asm.Relax()
 			} else { // the thief does not run
-				unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+				w.call(osYieldFn, nil)
 			}
 		}
 	}
 }
+
+var osYieldFn = func(unsafe.Pointer) { unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 
 // leave gives the lock back.
 //
 //go:nosplit // as enter
 func (w *worker) leave() { asm.StoreRelease(&w.inside, 0) }
 
-// push adds f at the tail; under the lock.
+// push adds f as the newest; under the lock.
 //
 //go:nosplit // as enter
 func (w *worker) push(f *fiber) {
+	old := w.top
+	w.top = uintptr(unsafe.Pointer(f))
+	if old != uintptr(unsafe.Pointer(w.loop)) {
+		w.link((*fiber)(pointer(old)))
+	}
+	w.length++
+}
+
+// link adds f at the tail of the ring; under the lock.
+//
+//go:nosplit // as enter
+func (w *worker) link(f *fiber) {
 	loop := w.loop
 	l := f.link()
 	last := loop.prev
 	f.next, f.prev = w.loopLink, last
 	last.fiber().next = l
 	loop.prev = l
-	w.length++
 }
 
-// oldest takes the fiber at the head, or loop; under the lock.
+// lower puts what is on top into the ring; under the lock.
+//
+//go:nosplit // as enter
+func (w *worker) lower() {
+	if f := (*fiber)(pointer(w.top)); f != w.loop {
+		w.top = uintptr(unsafe.Pointer(w.loop))
+		w.link(f)
+	}
+}
+
+// newest takes the newest fiber, or loop; under the lock.
+//
+//go:nosplit // as enter
+func (w *worker) newest() *fiber {
+	loop := w.loop
+	if f := (*fiber)(pointer(w.top)); f != loop {
+		w.top = uintptr(unsafe.Pointer(loop))
+		w.length--
+		return f
+	}
+	f := loop.prev.fiber()
+	p := f.prev
+	loop.prev = p
+	p.fiber().next = w.loopLink
+	if f != loop {
+		w.length--
+	}
+	return f
+}
+
+// oldest takes the oldest fiber, or loop; under the lock.
 //
 //go:nosplit // as enter
 func (w *worker) oldest() *fiber {
+	w.lower()
 	loop := w.loop
 	f := loop.next.fiber()
 	n := f.next
@@ -109,25 +157,13 @@ func (w *worker) oldest() *fiber {
 	return f
 }
 
-// newest takes the fiber at the tail, or loop; under the lock.
-//
-//go:nosplit // as enter
-func (w *worker) newest() *fiber {
-	loop := w.loop
-	f := loop.prev.fiber()
-	p := f.prev
-	loop.prev = p
-	p.fiber().next = w.loopLink
-	if f != loop {
-		w.length--
-	}
-	return f
-}
-
-// turn adds f at the tail and takes the fiber at the head, maybe f; under the lock.
+// turn adds f as the newest and takes the oldest, maybe f; under the lock.
 //
 //go:nosplit // as enter
 func (w *worker) turn(f *fiber) *fiber {
+	if w.top != uintptr(unsafe.Pointer(w.loop)) {
+		w.lower()
+	}
 	loop, end, l := w.loop, w.loopLink, f.link()
 	last := loop.prev
 	to := loop.next.fiber()
@@ -147,9 +183,13 @@ func (w *worker) turn(f *fiber) *fiber {
 //
 //go:nosplit // as enter
 func (w *worker) remove(f *fiber) {
+	w.length--
+	if w.top == uintptr(unsafe.Pointer(f)) {
+		w.top = uintptr(unsafe.Pointer(w.loop))
+		return
+	}
 	f.next.fiber().prev = f.prev
 	f.prev.fiber().next = f.next
-	w.length--
 }
 
 // claim takes the lock of v's queue for somebody else than v. It fails when
@@ -196,6 +236,7 @@ func (w *worker) steal(v *worker) int {
 	if atomic.LoadUint32(&v.length) == 0 || !v.claim() {
 		return 0
 	}
+	v.lower()
 	n := int(min((v.length+1)/2, maxSteal))
 	if n == 0 {
 		v.unclaim()

@@ -176,8 +176,10 @@ func (f *fiber) info(now uint64, rate float64) (i FiberInfo, ok bool) {
 			i.Worker = w.id + 1
 		}
 		switch state {
-		case parked, joining, sleeping, blocking:
-			if f.reasonLen < 1<<16 && state != joining {
+		case parked, waits, joining, sleeping, blocking:
+			if state == waits {
+				i.Reason = whyNames[f.reasonLen%uint32(len(whyNames))]
+			} else if f.reasonLen < 1<<16 && state != joining {
 				i.Reason = unsafe.String((*byte)(pointer(f.reason)), f.reasonLen)
 			}
 			if f.since != 0 && now > f.since && state != joining {

@@ -219,7 +219,7 @@ func newCore(n int) (*core, error) {
 		w.loopLink = w.loop.link()
 		w.loop.next, w.loop.prev = w.loopLink, w.loopLink
 		w.loop.worker = uintptr(unsafe.Pointer(w))
-		w.current = uintptr(b)
+		w.current, w.top = uintptr(b), uintptr(b)
 	}
 	return c, nil
 }
@@ -266,6 +266,15 @@ func (c *core) free() {
 	}
 	for c.users.Load() != 0 {
 		time.Sleep(10 * time.Microsecond)
+	}
+	for class := range c.pools {
+		c.pools[class].each(func(k *chunk) {
+			for i := range k.used {
+				if f := k.fiberAt(i); f.state == waits {
+					(*wait)(pointer(f.reason)).abandon()
+				}
+			}
+		})
 	}
 	c.abandon() // not before: a Join may have been about to take a fault
 	for class := range c.pools {

@@ -136,6 +136,8 @@ type arming struct {
 }
 
 // arm has f fire at an instant of the monotonic clock.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) arm(f *fiber, at int64) syscall.Errno {
 	a := arming{f: uintptr(unsafe.Pointer(f)), at: at}
 	w.call(armFn, noescape(unsafe.Pointer(&a)))

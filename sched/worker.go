@@ -12,6 +12,7 @@ import (
 type worker struct {
 	// Written by the worker alone, all the time.
 	current  uintptr // *fiber that runs, loop when none does
+	top      uintptr // *fiber, the newest in the queue; or loop
 	loop     *fiber  // the worker's own context, and both ends of its queue
 	loopLink link
 	inside   uint32 // the worker is in its queue; see queue.go

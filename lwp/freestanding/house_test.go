@@ -25,6 +25,7 @@ var house = []struct {
 	{"futex.AtMonotonic", futex.AtMonotonic, nil},
 	{"futex.Deadline.Passed", futex.Deadline.Passed, nil},
 	{"futex.Deadline.Remaining", futex.Deadline.Remaining, nil},
+	{"futex.Deadline.Monotonic", futex.Deadline.Monotonic, nil},
 	{"futex.Wait", futex.Wait, nil},
 	{"futex.WaitFor", futex.WaitFor, nil},
 	{"futex.WaitUntil", futex.WaitUntil, nil},

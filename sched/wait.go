@@ -1,0 +1,563 @@
+package sched
+
+import (
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"lwprt/asm"
+	"lwprt/futex"
+)
+
+// # How fibers, threads and goroutines wait at a primitive
+//
+// A primitive has a queue of nodes, guarded by its latch. Who has to wait makes
+// a wait, which says how it is woken, and a node for each queue that it waits
+// in: one, or one for each case of a Select, and one more for the Token that
+// can cancel it. They lie on the waiter's stack, which stays in place; for a
+// goroutine, whose stack does not, on the Go heap.
+//
+//	waiter                                    waker
+//	latch; look; node into the queue; unlatch
+//	                                          latch; take a node; unlatch
+//	suspend                                   what the waiter gets into the node; resume
+//	goes on
+//
+// A node out of its queue belongs to whoever took it, who resumes its waiter,
+// once; after that the node is gone. The resumption is remembered if it comes
+// before the waiter is suspended (granted in the fiber's word, or the futex
+// word). It is the last thing that the waker does: the waiter may free the
+// primitive, in whose memory the waker has then no more business. So resume
+// follows unlatch, never the other way round.
+//
+// Where more than one can end a wait (several nodes, a deadline), they compete
+// for its claim, by compare-and-swap from 0: a waker that does not get it drops
+// the node and takes the next one. A waiter whose time is up competes as well;
+// if somebody else has the claim, his resumption is on its way, and waited for.
+// Then the waiter takes its other nodes out of their queues, which must be
+// there as long. A naive version takes the end of the time for the end of the
+// wait: what the waker meant for it is lost, and the late resumption ends some
+// later wait.
+//
+// A waiter can be a fiber of another scheduler, which Close may be ending just
+// now, in a deadlock. Whoever takes its node holds that scheduler (fiber.hold)
+// from then on until it has resumed the fiber. Close takes the nodes of the
+// fibers that it ends out of their queues, under the latches (wait.abandon);
+// whoever finds one before that cannot hold the scheduler, and drops the node.
+
+// A queue is the part of a primitive where waiters are, first come first.
+type queue struct {
+	latch latch
+	_     uint32
+	first uintptr // *node
+	last  uintptr
+}
+
+// A node is a waiter's place in one queue.
+type node struct {
+	next, prev uintptr // *node; next also links those that were taken together
+	queue      uintptr
+	whose      uintptr // *wait
+	value      uintptr // where the value is that is sent, or goes that is received
+	index      uint32  // from 1; what the claim becomes
+	queued     bool    // under the latch
+	ok         bool    // what the waker says
+	kind       uint8   // what the waiter wants, if there are several things
+}
+
+// A wait is what its nodes have in common.
+type wait struct {
+	fiber uintptr // *fiber; 0 for a thread or goroutine
+	core  uintptr // the fiber's scheduler
+	nodes uintptr // *Case, the first of n in a row; 0 if there is one node, after the wait
+	token uintptr // *node, in the queue of a Token; or 0
+	n     uint32
+	claim uint32 // 0, then what ended the wait, where many can
+	word  uint32 // futex word of one that is no fiber: 1 when it has been resumed
+	many  bool
+	off   bool // the fiber is off its stack when a node of it can be found
+}
+
+// Values of wait.claim beside the indexes of nodes.
+const (
+	claimTimeout  = 1<<31 + iota // the deadline has passed
+	claimCanceled                // the index of the Token's node
+	claimNoTimer                 // there was no memory for the timer
+)
+
+// A single is a wait in one queue.
+type single struct {
+	wait
+	node
+}
+
+// A bounded is a wait in one queue, and maybe in a Token's.
+type bounded struct {
+	single
+	cancel node
+}
+
+// newBounded returns a bounded for a goroutine.
+//
+//go:noinline // it must not be put on the stack
+func newBounded() *bounded { return new(bounded) }
+
+// Reasons of waits, as reports have them.
+type why uint32
+
+const (
+	whyMutex why = iota
+	whySemaphore
+	whySend
+	whyRecv
+	whySendNil
+	whyRecvNil
+	whySelect
+)
+
+var whyNames = [...]string{
+	whyMutex: "mutex", whySemaphore: "semaphore",
+	whySend: "chan send", whyRecv: "chan receive", whySendNil: "chan send (nil chan)", whyRecvNil: "chan receive (nil chan)",
+	whySelect: "select",
+}
+
+//go:nosplit // a stack that runs out must not do so here: see latch
+func (n *node) of() *wait { return (*wait)(pointer(n.whose)) }
+
+//go:nosplit // as node.of
+func nodeAt(addr uintptr) *node { return (*node)(pointer(addr)) }
+
+// here returns the worker and the fiber that the caller runs on; without a
+// fiber, none.
+//
+//go:nosplit // as node.of
+func here() (*worker, *fiber) {
+	me := self()
+	if me == nil || me.idle() {
+		return nil, nil
+	}
+	return me, me.running()
+}
+
+// await has the running fiber wait in q, whose latch it holds, until the node is taken, and
+// returns what that says. It gives the latch back.
+//
+//go:nosplit // as node.of
+func (q *queue) await(me *worker, value uintptr, kind uint8, reason why) (ok bool) {
+	f := me.running()
+	var s single
+	s.fiber, s.core = uintptr(unsafe.Pointer(f)), uintptr(unsafe.Pointer(me.core))
+	s.whose, s.index = uintptr(unsafe.Pointer(&s.wait)), 1
+	s.value, s.kind = value, kind
+	q.add(&s.node)
+	if me.tick <= 1 { // next has other things to do, which take too long for a latch
+		q.latch.unlock()
+		s.suspend(me, f, reason)
+		return s.ok
+	}
+	// The latch is held until f is off its stack: whoever takes the node can
+	// make f ready without further ado.
+	me.tick--
+	s.off = true
+	f.stopAt(&s.wait, reason, me.clock)
+	me.enter()
+	to := me.newest()
+	me.leave()
+	me.setRunning(to)
+	asm.Switch(&f.Context, &to.Context, (*uint32)(&q.latch))
+	return s.ok
+}
+
+// begin prepares s for f, or, without one, for a thread or goroutine.
+//
+//go:nosplit // as node.of
+func (s *single) begin(me *worker, f *fiber, many bool) {
+	s.whose, s.index = uintptr(unsafe.Pointer(&s.wait)), 1
+	s.wait.begin(me, f, many)
+}
+
+//go:nosplit // as node.of
+func (w *wait) begin(me *worker, f *fiber, many bool) {
+	w.fiber, w.many = uintptr(unsafe.Pointer(f)), many
+	if f != nil {
+		w.core = uintptr(unsafe.Pointer(me.core))
+	}
+}
+
+// add puts n at the end; under the latch.
+//
+//go:nosplit // as node.of
+func (q *queue) add(n *node) {
+	at := uintptr(unsafe.Pointer(n))
+	n.queue, n.queued = uintptr(unsafe.Pointer(q)), true
+	n.next, n.prev = 0, q.last
+	if q.last == 0 {
+		q.first = at
+	} else {
+		nodeAt(q.last).next = at
+	}
+	q.last = at
+}
+
+// remove takes n out; under the latch.
+//
+//go:nosplit // as node.of
+func (q *queue) remove(n *node) {
+	if n.prev == 0 {
+		q.first = n.next
+	} else {
+		nodeAt(n.prev).next = n.next
+	}
+	if n.next == 0 {
+		q.last = n.prev
+	} else {
+		nodeAt(n.next).prev = n.prev
+	}
+	n.queued = false
+}
+
+// take takes the first node out whose wait is not over, and its wait is then
+// the caller's to resume, after unlatch; nil if there is none. Under the latch.
+//
+//go:nosplit // as node.of
+func (q *queue) take(me *worker) *node {
+	for q.first != 0 {
+		n := nodeAt(q.first)
+		q.remove(n)
+		if n.claimed(me) {
+			return n
+		}
+	}
+	return nil
+}
+
+// takeAll takes all nodes whose waits are not over, linked by next.
+//
+//go:nosplit // as node.of
+func (q *queue) takeAll(me *worker) (first *node) {
+	var last *node
+	for n := q.take(me); n != nil; n = q.take(me) {
+		n.next = 0
+		if last == nil {
+			first = n
+		} else {
+			last.next = uintptr(unsafe.Pointer(n))
+		}
+		last = n
+	}
+	return first
+}
+
+// claimed has n end its wait, and reports false if that is over, or its
+// scheduler is.
+//
+//go:nosplit // as node.of
+func (n *node) claimed(me *worker) bool {
+	w := n.of()
+	if !w.many && w.local(me) {
+		return true
+	}
+	return n.claimedSlow(me)
+}
+
+// local says whether the waiter is a fiber of me's scheduler.
+//
+//go:nosplit // as node.of
+func (w *wait) local(me *worker) bool {
+	return me != nil && w.core == uintptr(unsafe.Pointer(me.core))
+}
+
+//go:nosplit // as node.of
+func (n *node) claimedSlow(me *worker) bool {
+	w := n.of()
+	f := (*fiber)(pointer(w.fiber))
+	foreign := f != nil && !w.local(me)
+	if foreign && f.hold() == nil {
+		return false // Close is about to take n out
+	}
+	if w.many && !atomic.CompareAndSwapUint32(&w.claim, 0, n.index) {
+		if foreign {
+			f.core().letGo()
+		}
+		return false
+	}
+	return true
+}
+
+// resume lets the waiter of n, which the caller has taken, go on. n is gone then.
+//
+//go:nosplit // as node.of
+func (n *node) resume(me *worker) {
+	w := n.of()
+	if w.off && w.local(me) {
+		me.readies((*fiber)(pointer(w.fiber)))
+		return
+	}
+	w.resumeSlow(me)
+}
+
+//go:nosplit // as node.of
+func (w *wait) resumeSlow(me *worker) {
+	if w.fiber == 0 {
+		outOf(me, signalFn, unsafe.Pointer(&w.word))
+		return
+	}
+	f, local := (*fiber)(pointer(w.fiber)), w.local(me)
+	if w.off || f.grant(w.many) {
+		if local {
+			me.readies(f)
+			return
+		}
+		outOf(me, deliverFn, unsafe.Pointer(f))
+	}
+	if !local {
+		f.core().letGo() // see claimedSlow
+	}
+}
+
+// resumeAll is resume of nodes that are linked by next.
+//
+//go:nosplit // as node.of
+func (n *node) resumeAll(me *worker) {
+	for n != nil {
+		next := nodeAt(n.next)
+		n.resume(me)
+		n = next
+	}
+}
+
+var signalFn = func(word unsafe.Pointer) {
+	atomic.StoreUint32((*uint32)(word), 1)
+	futex.Wake((*uint32)(word), 1)
+}
+
+// grant resumes f, and reports whether it now belongs to the caller, to be made
+// ready. If f is not stopped yet, or always is set, f will find granted set.
+//
+//go:nosplit // as node.of
+func (f *fiber) grant(always bool) bool {
+	for {
+		word := atomic.LoadUint64(&f.word)
+		next := word &^ asleep
+		if always || word&asleep == 0 {
+			next |= granted
+		}
+		if atomic.CompareAndSwapUint64(&f.word, word, next) {
+			return word&asleep != 0
+		}
+	}
+}
+
+// suspend waits until w's node has been taken and resumed; me and f are here's.
+// The worker can be another afterwards.
+//
+//go:nosplit // as node.of
+func (w *wait) suspend(me *worker, f *fiber, reason why) {
+	if f == nil {
+		outOf(nil, outsideFn, unsafe.Pointer(w))
+		return
+	}
+	for {
+		word := atomic.LoadUint64(&f.word)
+		if word&granted != 0 {
+			atomic.AndUint64(&f.word, ^uint64(granted))
+			return
+		}
+		f.stopAt(w, reason, me.clock)
+		to := me.next()
+		if asm.SwitchIf(&f.Context, &to.Context, &f.word, word, word|asleep) {
+			return
+		}
+		me.putBack(to)
+		me.goesOn(f)
+	}
+}
+
+// stopAt is stop of a fiber that waits at a primitive.
+//
+//go:nosplit // as node.of
+func (f *fiber) stopAt(w *wait, reason why, since uint64) {
+	f.reason, f.reasonLen = uintptr(unsafe.Pointer(w)), uint32(reason)
+	f.since = since
+	f.setState(waits)
+}
+
+// A Limit bounds a wait. The zero Limit does not.
+type Limit struct {
+	Deadline futex.Deadline // no later than that: ErrTimeout
+	Token    *Token         // no longer than until its Cancel: ErrCanceled
+}
+
+// For returns the Limit that comes in d.
+func For(d time.Duration) Limit { return Limit{Deadline: futex.After(d)} }
+
+// Until returns the Limit that is t's Cancel.
+func Until(t *Token) Limit { return Limit{Token: t} }
+
+// A bound is a Limit as a wait uses it. The zero bound is none.
+type bound struct {
+	at    int64 // on the monotonic clock, 0 for never
+	token *Token
+}
+
+// bound returns l, which can be nil, as a bound, or the error if it is over
+// already, which ends a wait that has not begun. A deadline on the real-time
+// clock becomes the instant of the monotonic clock that it is now.
+func (l *Limit) bound() (b bound, err error) {
+	if l == nil {
+		return b, nil
+	}
+	if l.Token != nil {
+		if l.Token.Canceled() {
+			return b, ErrCanceled
+		}
+		b.token = l.Token
+	}
+	if l.Deadline != futex.Never {
+		if l.Deadline.Passed() {
+			return b, ErrTimeout
+		}
+		b.at = max(l.Deadline.Monotonic(), 1)
+	}
+	return b, nil
+}
+
+//go:nosplit // as node.of
+func (b bound) none() bool { return b.at == 0 && b.token == nil }
+
+// suspendWithin is suspend until b at the latest, or for ever. It returns nil
+// if a node was taken: w.claim is its index, where b bounds or many are there.
+// t is for a Token: zeroed, where w is.
+//
+//go:nosplit // as node.of
+func (w *wait) suspendWithin(me *worker, f *fiber, reason why, b bound, t *node) error {
+	if !w.many {
+		w.suspend(me, f, reason)
+		return nil
+	}
+	if b.token != nil {
+		t.whose, t.index = uintptr(unsafe.Pointer(w)), claimCanceled
+		w.token = uintptr(unsafe.Pointer(t))
+		if !b.token.enter(me, t) && w.quit(claimCanceled) {
+			return ErrCanceled
+		}
+	}
+	if f != nil {
+		w.suspendUntil(me, f, reason, b.at)
+	} else {
+		o := until{uintptr(unsafe.Pointer(w)), b.at}
+		outOf(nil, outsideUntilFn, unsafe.Pointer(&o))
+	}
+	if w.token != 0 {
+		me, _ = here()
+		t.leave(me)
+	}
+	switch w.claim {
+	case claimTimeout:
+		return ErrTimeout
+	case claimCanceled:
+		return ErrCanceled
+	case claimNoTimer:
+		return errNoTimer
+	}
+	return nil
+}
+
+// quit has the waiter itself end w, and reports false if somebody else has.
+//
+//go:nosplit // as node.of
+func (w *wait) quit(claim uint32) bool { return atomic.CompareAndSwapUint32(&w.claim, 0, claim) }
+
+// suspendUntil suspends f until somebody has resumed it, or it has ended w
+// because the time is up. at can be 0, for never.
+//
+//go:nosplit // as node.of
+func (w *wait) suspendUntil(me *worker, f *fiber, reason why, at int64) {
+	until := uint64(granted)
+	if at != 0 {
+		until |= fired
+		if me.arm(f, at) != 0 {
+			if w.quit(claimNoTimer) {
+				return
+			}
+			until = granted
+		}
+	}
+	for {
+		word := atomic.LoadUint64(&f.word)
+		if word&until != 0 {
+			if word&granted != 0 || w.quit(claimTimeout) {
+				break
+			}
+			until = granted // who has the claim is about to resume f
+			continue
+		}
+		f.stopAt(w, reason, me.clock)
+		to := me.next()
+		if asm.SwitchIf(&f.Context, &to.Context, &f.word, word, word|asleep) {
+			me = self()
+			continue
+		}
+		me.putBack(to)
+		me.goesOn(f)
+	}
+	if f.timer != 0 {
+		me.disarm(f)
+	}
+	atomic.AndUint64(&f.word, ^uint64(fired|granted))
+}
+
+type until struct {
+	wait uintptr // *wait
+	at   int64
+}
+
+var (
+	outsideFn = func(p unsafe.Pointer) {
+		w := (*wait)(p)
+		for atomic.LoadUint32(&w.word) == 0 {
+			futex.Wait(&w.word, 0)
+		}
+	}
+	outsideUntilFn = func(p unsafe.Pointer) {
+		w := (*wait)(pointer((*until)(p).wait))
+		d := futex.Never
+		if at := (*until)(p).at; at != 0 {
+			d = futex.AtMonotonic(at)
+		}
+		for atomic.LoadUint32(&w.word) == 0 {
+			if out, _ := futex.WaitUntil(&w.word, 0, d); out == futex.TimedOut {
+				if w.quit(claimTimeout) {
+					return
+				}
+				d = futex.Never // who has the claim is about to set word
+			}
+		}
+	}
+)
+
+// leave takes n out of its queue, if it is there.
+//
+//go:nosplit // as node.of
+func (n *node) leave(me *worker) {
+	q := (*queue)(pointer(n.queue))
+	q.latch.lock(me)
+	if n.queued {
+		q.remove(n)
+	}
+	q.latch.unlock()
+}
+
+// abandon takes the nodes of a fiber that Close ends out of their queues.
+func (w *wait) abandon() {
+	switch {
+	case w.nodes == 0 && w.n == 0:
+		(*single)(unsafe.Pointer(w)).leave(nil)
+	}
+	for i := range uintptr(w.n) {
+		(*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))).leave(nil)
+	}
+	if w.token != 0 {
+		nodeAt(w.token).leave(nil)
+	}
+}
