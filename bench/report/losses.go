@@ -55,9 +55,13 @@ func (all *results) losses() (found []loss) {
 
 // lossTable lists the losses.
 func (all *results) lossTable() string {
+	lost := all.losses()
+	if len(lost) == 0 {
+		return "Nothing that a U test confirms; it takes four rounds to confirm anything.\n"
+	}
 	var b strings.Builder
 	b.WriteString("| benchmark | ours | | theirs | | ours / theirs |\n| --- | --- | ---: | --- | ---: | ---: |\n")
-	for _, l := range all.losses() {
+	for _, l := range lost {
 		write := duration
 		if l.unit != mainUnit {
 			write = bytesOf

@@ -25,7 +25,7 @@ func machine() [][2]string {
 	add("go", output("go", "env", "GOVERSION"))
 	commit := output("git", "rev-parse", "--short=12", "HEAD")
 	// Results and pages are no part of what is measured.
-	if commit != "" && output("git", "status", "--porcelain", ":(top,exclude)bench/results", ":(top,exclude)*.md") != "" {
+	if commit != "" && output("git", "status", "--porcelain", ":/", ":(top,exclude)bench/results", ":(top,exclude)*.md") != "" {
 		commit += "+dirty"
 	}
 	add("commit", commit)

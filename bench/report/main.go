@@ -54,7 +54,7 @@ func main() {
 	flag.IntVar(&r.dear, "dear", -1, "rounds of the rows that take seconds each; default: half of the rounds")
 	flag.StringVar(&r.bench, "bench", "", "regular `expression` of the benchmarks; default: all")
 	flag.StringVar(&r.benchtime, "benchtime", "100ms", "as of go test")
-	flag.StringVar(&r.cpus, "cpus", "1,2", "`numbers` of CPUs to run each round on")
+	flag.StringVar(&r.cpus, "cpus", "", "`numbers` of CPUs to run each round on; default: 1,2, as far as they are there")
 	flag.Parse()
 	if *out == "" || flag.NArg() != 0 || r.count < 1 || *render && *check {
 		flag.Usage()

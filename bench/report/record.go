@@ -118,9 +118,21 @@ func (r *recording) into(file string) error {
 	for _, kv := range lines {
 		fmt.Fprintf(w, "%s: %s\n", kv[0], kv[1])
 	}
-	fmt.Fprintf(w, "command: %s\n", strings.Join(append([]string{"go run ."}, os.Args[1:]...), " "))
+	fmt.Fprintf(w, "command: %s\n", command(os.Args[1:]))
 	err = r.run(w, binary, dir, r.steps(sets))
 	return errors.Join(err, w.Close())
+}
+
+// command writes how the program was called, for a shell.
+func command(args []string) string {
+	s := "go run ."
+	for _, arg := range args {
+		if arg == "" || strings.ContainsAny(arg, " \t\"'`\\|&;<>()$*?[]#~!{}") {
+			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		}
+		s += " " + arg
+	}
+	return s
 }
 
 func (r *recording) run(w io.Writer, binary, dir string, steps []step) (failed error) {
@@ -221,7 +233,10 @@ func cpuSets(list string) (sets []*unix.CPUSet, err error) {
 		return nil, fmt.Errorf("sched_getaffinity: %w", err)
 	}
 	if list == "" {
-		return []*unix.CPUSet{&allowed}, nil
+		list = "1,2"
+		if allowed.Count() == 1 {
+			list = "1"
+		}
 	}
 	for _, f := range strings.Split(list, ",") {
 		n, err := strconv.Atoi(f)

@@ -43,10 +43,19 @@ func TestMachineLinesAreComplete(t *testing.T) {
 	}
 }
 
+func TestCommandIsOneForAShell(t *testing.T) {
+	if got, want := command([]string{"-bench", "A|B", "-o", "x y", "-name=it's"}), `go run . -bench 'A|B' -o 'x y' '-name=it'\''s'`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestCPUSetsHaveTheSizeAskedFor(t *testing.T) {
 	sets, err := cpuSets("1")
 	if err != nil || len(sets) != 1 || sets[0].Count() != 1 {
 		t.Errorf("one CPU: %v, %v", sets, err)
+	}
+	if sets, err := cpuSets(""); err != nil || len(sets) == 0 || len(sets) > 2 {
+		t.Errorf("no list: %v, %v", sets, err)
 	}
 	for _, bad := range []string{"0", "x", "1,", "100000"} {
 		if _, err := cpuSets(bad); err == nil {

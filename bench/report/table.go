@@ -11,15 +11,21 @@ import (
 // markdown is the table of one comparison: a row for each impl.
 func (c *comparison) markdown() string {
 	var b strings.Builder
-	units := c.units()
-	fmt.Fprintf(&b, "| impl | median | %s | ratio |", interval(c.rounds()))
-	for _, u := range units {
-		b.WriteString(" " + u + " |")
+	head := []string{"impl", "median"}
+	many := c.rounds() > 1
+	if many {
+		head = append(head, interval(c.rounds()))
 	}
-	b.WriteString("\n| --- | ---: | ---: | ---: |" + strings.Repeat(" ---: |", len(units)) + "\n")
+	units := c.units()
+	head = append(append(head, "ratio"), units...)
+	b.WriteString("| " + strings.Join(head, " | ") + " |\n| --- |" + strings.Repeat(" ---: |", len(head)-1) + "\n")
 	for _, r := range c.rows {
 		s, _ := r.in(mainUnit)
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |", r.impl, duration(s.median), span(s), c.ratio(r))
+		fmt.Fprintf(&b, "| %s | %s |", r.impl, duration(s.median))
+		if many {
+			b.WriteString(" " + span(s) + " |")
+		}
+		b.WriteString(" " + c.ratio(r) + " |")
 		for _, u := range units {
 			cell := ""
 			if s, ok := r.in(u); ok {
@@ -99,7 +105,12 @@ func origin(procs string, lo, hi int) string {
 	default:
 		s = "GOMAXPROCS=" + procs + "; "
 	}
-	if lo != hi {
+	switch {
+	case hi == 1:
+		return s + "one round"
+	case lo == 1:
+		return s + fmt.Sprintf("1 to %d rounds", hi)
+	case lo != hi:
 		return s + fmt.Sprintf("%d to %d rounds, intervals of %s or more", lo, hi, interval(lo))
 	}
 	return s + fmt.Sprintf("%d rounds, intervals of %s", lo, interval(lo))
