@@ -132,8 +132,21 @@ func kernelMemory() (n int) {
 	return n
 }
 
-// A weight is what a crowd has added to the memory in use, at most.
+// A weight is what a crowd has added to the memory in use, at most: the first
+// of a row, in general, as stacks are kept for those that follow.
 type weight struct{ user, kernel, grown, kernelGrown int }
+
+var weights = map[string]*weight{}
+
+func weightOf(b *testing.B) *weight {
+	w := weights[b.Name()]
+	if w == nil {
+		w = &weight{}
+		weights[b.Name()] = w
+		debug.FreeOSMemory() // or what the heap has free would not count
+	}
+	return w
+}
 
 func (w *weight) before() { w.user, w.kernel = resident(), kernelMemory() }
 
@@ -167,7 +180,7 @@ func parkedFibers(b *testing.B, n int) error {
 	for i := range p.f {
 		p.f[i] = sched.Fiber{} // touched, so that it does not count
 	}
-	var mem weight
+	mem := weightOf(b)
 	b.ResetTimer()
 	for range crowds(b, n) {
 		p.n, p.in = n, 0
@@ -233,16 +246,8 @@ func (p *parking) empty() {
 	}
 }
 
-// goroutineWeight is kept by the size of the crowd: the runtime keeps the
-// stacks of the first for those that follow.
-var goroutineWeight = map[int]*weight{}
-
 func parkedGoroutines(b *testing.B, n int) error {
-	if goroutineWeight[n] == nil {
-		goroutineWeight[n] = &weight{}
-		debug.FreeOSMemory() // what the heap has free would not count
-	}
-	mem := goroutineWeight[n]
+	mem := weightOf(b)
 	var woken atomic.Int64
 	b.ResetTimer()
 	for range crowds(b, n) {
@@ -278,7 +283,7 @@ func parkedThreads(b *testing.B, n int) error {
 	for i := range threads {
 		threads[i] = lwp.Thread{} // touched, so that it does not count
 	}
-	var mem weight
+	mem := weightOf(b)
 	woken := 0
 	b.ResetTimer()
 	for range crowds(b, n) {

@@ -166,7 +166,8 @@ func bars(title, note string, unit func(float64) string, all []bar) []byte {
 		fmt.Fprintf(&c.body, "<rect x=\"%s\" y=\"%s\" width=\"%s\" height=\"%s\" rx=\"2\" fill=\"%s\">%s</rect>\n",
 			num(left), num(y), num(max(x-left, 1)), num(high), colour(b.impl), mark(b.label+": "+unit(b.median)))
 		if b.n > 1 {
-			c.line(axis.at(b.lo), y+high/2, axis.at(b.hi), y+high/2, " stroke=\""+inkText+"\" stroke-width=\"2\"")
+			c.line(axis.at(b.lo), y+high/2, x, y+high/2, " stroke=\"#ffffff\" stroke-opacity=\"0.85\" stroke-width=\"2\"") // on the bar
+			c.line(x, y+high/2, axis.at(b.hi), y+high/2, " stroke=\""+inkText+"\" stroke-width=\"2\"")
 		}
 		c.text(max(x, axis.at(b.hi))+7, y+13.5, "start", "", unit(b.median))
 		y += high + gap
