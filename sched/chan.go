@@ -217,6 +217,21 @@ const (
 
 var outcomes = [...]error{nil, ErrNotReady, ErrChanClosed}
 
+// isReady says whether a send or receive needs no wait; under the latch.
+//
+//go:nosplit // see latch
+func (c *channel) isReady(kind uint8) bool {
+	if c.closed || kind == toSend && c.count < c.cap || kind == toRecv && c.count > 0 {
+		return true
+	}
+	for at := c.q.first; at != 0; at = nodeAt(at).next {
+		if n := nodeAt(at); n.kind == toSend+toRecv-kind && n.open() {
+			return true
+		}
+	}
+	return false
+}
+
 // try sends or receives, if that needs no wait, and returns the other side to
 // resume after unlatch, if it waits; under the latch.
 //
@@ -356,7 +371,7 @@ func (c *channel) within(kind uint8, value unsafe.Pointer, size uintptr, l *Limi
 
 // waitHosted is within on a goroutine, whose stack may move.
 func (c *channel) waitHosted(kind uint8, value unsafe.Pointer, size uintptr, b bound) error {
-	w, box := newBounded(), newBox(size)
+	w, box := newBounded(unsafe.Pointer(c)), newBox(size)
 	if kind == toSend {
 		move(box, value, size)
 	}
@@ -409,7 +424,7 @@ func forever(l *Limit, reason why) error {
 		return err
 	}
 	if asm.Current() == nil {
-		return foreverAs(newBounded(), reason, b)
+		return foreverAs(newBounded(nil), reason, b)
 	}
 	var w bounded
 	return foreverAs(&w, reason, b)
@@ -418,7 +433,7 @@ func forever(l *Limit, reason why) error {
 func foreverAs(w *bounded, reason why, b bound) error {
 	me, f := here()
 	w.begin(me, f, !b.none())
-	w.n = 0
+	w.nodes = uintptr(unsafe.Pointer(w))
 	return w.suspendWithin(me, f, reason, b, &w.cancel)
 }
 

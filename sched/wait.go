@@ -69,7 +69,7 @@ type node struct {
 type wait struct {
 	fiber uintptr // *fiber; 0 for a thread or goroutine
 	core  uintptr // the fiber's scheduler
-	nodes uintptr // *Case, the first of n in a row; 0 if there is one node, after the wait
+	nodes uintptr // *Case, the first of n in a row; 0 if there is one node, right after the wait
 	token uintptr // *node, in the queue of a Token; or 0
 	n     uint32
 	claim uint32 // 0, then what ended the wait, where many can
@@ -97,10 +97,21 @@ type bounded struct {
 	cancel node
 }
 
-// newBounded returns a bounded for a goroutine.
+// newBounded returns a bounded for a goroutine that waits at the primitive at p.
 //
 //go:noinline // it must not be put on the stack
-func newBounded() *bounded { return new(bounded) }
+func newBounded(p unsafe.Pointer) *bounded {
+	checkPlace(p)
+	return new(bounded)
+}
+
+// checkPlace panics if p, where a goroutine is about to wait, is on its own
+// stack: that can move meanwhile. What anybody else knows is not there.
+func checkPlace(p unsafe.Pointer) {
+	if g := (*asm.G)(pointer(asm.Getg())); uintptr(p)-g.StackLo < g.StackHi-g.StackLo {
+		panic("sched: a goroutine waits for itself, at what lies on its own stack")
+	}
+}
 
 // Reasons of waits, as reports have them.
 type why uint32
@@ -164,7 +175,7 @@ func (q *queue) await(me *worker, value uintptr, kind uint8, reason why) (ok boo
 	to := me.newest()
 	me.leave()
 	me.setRunning(to)
-	asm.Switch(&f.Context, &to.Context, (*uint32)(&q.latch))
+	asm.Switch(&f.Context, &to.Context, (*uint32)(noescape(unsafe.Pointer(&q.latch))))
 	return s.ok
 }
 
@@ -253,11 +264,18 @@ func (q *queue) takeAll(me *worker) (first *node) {
 //
 //go:nosplit // as node.of
 func (n *node) claimed(me *worker) bool {
-	w := n.of()
-	if !w.many && w.local(me) {
-		return true
+	if w := n.of(); w.local(me) {
+		return !w.many || atomic.CompareAndSwapUint32(&w.claim, 0, n.index)
 	}
 	return n.claimedSlow(me)
+}
+
+// open says whether nobody has ended n's wait yet; under the latch.
+//
+//go:nosplit // as node.of
+func (n *node) open() bool {
+	w := n.of()
+	return !w.many || atomic.LoadUint32(&w.claim) == 0
 }
 
 // local says whether the waiter is a fiber of me's scheduler.
@@ -269,19 +287,28 @@ func (w *wait) local(me *worker) bool {
 
 //go:nosplit // as node.of
 func (n *node) claimedSlow(me *worker) bool {
+	c := claiming{node: uintptr(unsafe.Pointer(n))}
+	outOf(me, claimFn, unsafe.Pointer(&c))
+	return c.ok
+}
+
+type claiming struct {
+	node uintptr // of a wait that is not local
+	ok   bool
+}
+
+var claimFn = func(p unsafe.Pointer) {
+	c := (*claiming)(p)
+	n := nodeAt(c.node)
 	w := n.of()
 	f := (*fiber)(pointer(w.fiber))
-	foreign := f != nil && !w.local(me)
-	if foreign && f.hold() == nil {
-		return false // Close is about to take n out
+	if f != nil && f.hold() == nil {
+		return // Close is about to take n out
 	}
-	if w.many && !atomic.CompareAndSwapUint32(&w.claim, 0, n.index) {
-		if foreign {
-			f.core().letGo()
-		}
-		return false
+	c.ok = !w.many || atomic.CompareAndSwapUint32(&w.claim, 0, n.index)
+	if !c.ok && f != nil {
+		f.core().letGo()
 	}
-	return true
 }
 
 // resume lets the waiter of n, which the caller has taken, go on. n is gone then.
@@ -550,12 +577,13 @@ func (n *node) leave(me *worker) {
 
 // abandon takes the nodes of a fiber that Close ends out of their queues.
 func (w *wait) abandon() {
-	switch {
-	case w.nodes == 0 && w.n == 0:
+	if w.nodes == 0 {
 		(*single)(unsafe.Pointer(w)).leave(nil)
 	}
 	for i := range uintptr(w.n) {
-		(*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))).leave(nil)
+		if x := (*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))); x.on != nil {
+			x.leave(nil)
+		}
 	}
 	if w.token != 0 {
 		nodeAt(w.token).leave(nil)
