@@ -39,6 +39,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -79,7 +80,15 @@ func run(r *recording, dir, name string, pages []string, measured, check bool) e
 		if err := os.MkdirAll(dir, 0o777); err != nil {
 			return err
 		}
-		if failed = r.into(filepath.Join(dir, name+".txt")); failed != nil && !r.any {
+		file := filepath.Join(dir, name+".txt")
+		if others, _ := filepath.Glob(filepath.Join(dir, "*.txt")); r.bench == "" {
+			// Better said now than when all has been measured.
+			others = slices.DeleteFunc(others, func(s string) bool { return s == file })
+			if len(others) > 0 {
+				return fmt.Errorf("a table is of one file: remove %s, or name another directory", strings.Join(others, ", "))
+			}
+		}
+		if failed = r.into(file); failed != nil && !r.any {
 			return failed
 		}
 	}

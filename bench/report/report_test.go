@@ -166,6 +166,9 @@ func TestWhatIsStaleFailsTheCheck(t *testing.T) {
 	spoil(md, "20.0 µs", "19.0 µs")
 	spoil(filepath.Join(dir, reportPage), "20.0 µs", "19.0 µs")
 	spoil(filepath.Join(dir, "yield.svg"), "circle", "ellipse")
+	if err := run(&recording{count: 1}, dir, "other", nil, false, false); err == nil || !strings.Contains(err.Error(), "raw.txt") {
+		t.Errorf("results for what is in another file: %v", err)
+	}
 	put(filepath.Join(dir, "more.svg"), "<svg/>")
 	if do(true) == nil {
 		t.Error("a plot without results passes")
