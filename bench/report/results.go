@@ -72,6 +72,9 @@ func (all *results) parse(name string, text []byte) error {
 	n := 0
 	for line := range bytes.Lines(text) {
 		n++
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
 		if k := kind(strings.TrimSuffix(string(line), "\n")); k != aResult && k != aKey {
 			return fmt.Errorf("%s:%d: neither configuration nor a result: %q", name, n, line)
 		}

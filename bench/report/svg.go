@@ -14,7 +14,7 @@ const (
 	inkGrid = "#8b929b" // thin, and half transparent
 )
 
-// palette is the colour of each impl; others have the first that is free.
+// palette is the colour of each impl; all others are otherColour.
 var palette = map[string]string{
 	"fiber": "#d9480f", "lwp": "#2f7fe0", "lwppool": "#2f7fe0",
 	"goroutine": "#0b9488", "lockedgoroutine": "#8f6ae0", "pthread": "#b7791f",

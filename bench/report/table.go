@@ -17,7 +17,11 @@ func (c *comparison) markdown() string {
 		head = append(head, interval(c.rounds()))
 	}
 	units := c.units()
-	head = append(append(head, "ratio"), units...)
+	head = append(head, "ratio")
+	for _, u := range units {
+		name, _ := column(u)
+		head = append(head, name)
+	}
 	b.WriteString("| " + strings.Join(head, " | ") + " |\n| --- |" + strings.Repeat(" ---: |", len(head)-1) + "\n")
 	for _, r := range c.rows {
 		s, _ := r.in(mainUnit)
@@ -29,7 +33,8 @@ func (c *comparison) markdown() string {
 		for _, u := range units {
 			cell := ""
 			if s, ok := r.in(u); ok {
-				cell = digits(s.median)
+				_, write := column(u)
+				cell = write(s.median)
 			}
 			b.WriteString(" " + cell + " |")
 		}
@@ -116,6 +121,17 @@ func origin(procs string, lo, hi int) string {
 	return s + fmt.Sprintf("%d rounds, intervals of %s", lo, interval(lo))
 }
 
+// column returns how a unit is headed and written in a table: a duration is
+// easier to read in a unit that suits it.
+func column(unit string) (head string, write func(float64) string) {
+	for _, suffix := range []string{"-ns/op", "-ns"} {
+		if s, ok := strings.CutSuffix(unit, suffix); ok {
+			return s, duration
+		}
+	}
+	return unit, digits
+}
+
 // interval says how sure an interval from n rounds is.
 func interval(n int) string { return fmt.Sprintf("%.0f %%", 100*confidence(n)) }
 
@@ -157,9 +173,9 @@ func bytesOf(n float64) string {
 
 func digits(v float64) string {
 	switch {
-	case v >= 100:
+	case v >= 99.95: // which is 100
 		return strconv.FormatFloat(v, 'f', 0, 64)
-	case v >= 10:
+	case v >= 9.995:
 		return strconv.FormatFloat(v, 'f', 1, 64)
 	}
 	return strconv.FormatFloat(v, 'f', 2, 64)
