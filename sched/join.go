@@ -326,8 +326,8 @@ func (c *core) release(f *fiber) {
 
 // ended is what comes after the end of a fiber's function, on its stack. The
 // fiber that waits for this one goes on at once; else the worker's next does.
-func ended() (*asm.Context, *uint32) {
-	w := self()
+func ended(on uintptr) (*asm.Context, *uint32) {
+	w := (*worker)(pointer(on))
 	f := w.running()
 	if f.flags != 0 || w.faulted != 0 {
 		f.end()

@@ -121,7 +121,7 @@ func New(config Config) (*Scheduler, error) {
 	}
 	c.class = classOf(size)
 	for _, w := range c.workers {
-		w.class = c.class
+		w.class, w.batch = c.class, batchOf(c.class)
 	}
 	c.spins = cpus > 1
 	s := &Scheduler{core: c}
