@@ -15,8 +15,9 @@
 // workers that have nothing take from the others' queues. Nobody preempts a
 // fiber: it runs until it calls something here that lets others run. That is
 // Yield, YieldTo, Park, ParkFor, Sleep, Blocking, Join, Exit, whatever waits for
-// others, and the end of its function, and nothing else. Two fibers on one worker can so share data
-// without a lock; on two workers they run at the same time.
+// others, and the end of its function, and nothing else. Two fibers on one
+// worker can so share data without a lock; on two workers they run at the same
+// time.
 //
 // # Contexts
 //
