@@ -110,6 +110,7 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Steal":      stealRows,
 		"Parked":     rowsParked(1000),
 		"MutexFiber": fiberLockRows(),
+		"Timer":      timerRows,
 	} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.name, func(t *testing.T) {

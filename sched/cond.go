@@ -64,7 +64,7 @@ func (c *Cond) wait(m *Mutex, l *Limit) error {
 		return err
 	}
 	if asm.Current() == nil {
-		return c.waitAs(newBounded(), m, b)
+		return c.waitAs(newBounded(unsafe.Pointer(c)), m, b)
 	}
 	var w bounded
 	return c.waitAs(&w, m, b)

@@ -22,6 +22,8 @@ var onFiber = []struct {
 	{"Chan.Init", (*Chan[int]).Init}, {"Chan.Send", (*Chan[int]).Send}, {"Chan.SendWithin", (*Chan[int]).SendWithin},
 	{"Chan.TrySend", (*Chan[int]).TrySend}, {"Chan.Recv", (*Chan[int]).Recv}, {"Chan.RecvWithin", (*Chan[int]).RecvWithin},
 	{"Chan.TryRecv", (*Chan[int]).TryRecv}, {"Chan.Close", (*Chan[int]).Close}, {"Chan.Len", (*Chan[int]).Len}, {"Chan.Cap", (*Chan[int]).Cap},
+	{"Chan.SendCase", (*Chan[int]).SendCase}, {"Chan.RecvCase", (*Chan[int]).RecvCase},
+	{"Select", Select}, {"SelectWithin", SelectWithin}, {"TrySelect", TrySelect},
 	{"Semaphore.Acquire", (*Semaphore).Acquire}, {"Semaphore.AcquireWithin", (*Semaphore).AcquireWithin},
 	{"Semaphore.TryAcquire", (*Semaphore).TryAcquire}, {"Semaphore.Release", (*Semaphore).Release},
 	{"Mutex.Lock", (*Mutex).Lock}, {"Mutex.TryLock", (*Mutex).TryLock}, {"Mutex.LockWithin", (*Mutex).LockWithin},
@@ -36,7 +38,14 @@ var onFiber = []struct {
 	{"Barrier.Init", (*Barrier).Init}, {"Barrier.Wait", (*Barrier).Wait}, {"Barrier.WaitWithin", (*Barrier).WaitWithin},
 	{"Once.Do", (*Once).Do}, {"Once.DoWithin", (*Once).DoWithin},
 	{"Event.Set", (*Event).Set}, {"Event.Reset", (*Event).Reset}, {"Event.IsSet", (*Event).IsSet}, {"Event.Wait", (*Event).Wait},
-	{"Event.WaitWithin", (*Event).WaitWithin},
+	{"Event.WaitWithin", (*Event).WaitWithin}, {"Event.Case", (*Event).Case}, {"eventReady", eventReady},
+	{"Token.Case", (*Token).Case}, {"tokenReady", tokenReady},
+
+	{"GroupGo", GroupGo[int]}, {"GroupTryGo", GroupTryGo[int]}, {"Group.Wait", (*Group).Wait}, {"Group.WaitWithin", (*Group).WaitWithin},
+	{"Group.Token", (*Group).Token}, {"Group.Cancel", (*Group).Cancel}, {"Group.SetLimit", (*Group).SetLimit}, {"member", memberFn},
+	{"After", After}, {"AfterFunc", AfterFunc[int]}, {"Timer.Reset", (*Timer).Reset}, {"Timer.ResetAt", (*Timer).ResetAt}, {"Timer.Stop", (*Timer).Stop},
+	{"Timer.Wait", (*Timer).Wait}, {"Timer.WaitWithin", (*Timer).WaitWithin}, {"Every", Every}, {"Ticker.Reset", (*Ticker).Reset},
+	{"Ticker.Stop", (*Ticker).Stop}, {"Ticker.Wait", (*Ticker).Wait}, {"Ticker.WaitWithin", (*Ticker).WaitWithin},
 }
 
 // onThread are the functions that run on a worker's or a helper's own stack.
@@ -45,9 +54,9 @@ var onThread = []struct {
 	fn   any
 }{
 	{"worker.main", (*worker).main}, {"poll", (*worker).poll}, {"feed", (*core).feed}, {"deliver", (*fiber).deliver},
-	{"refill", refillFn}, {"spill", spillFn}, {"arm", armFn}, {"disarm", disarmFn}, {"submit", submitFn},
+	{"refill", refillFn}, {"spill", spillFn}, {"arm", armFn}, {"disarm", disarmFn}, {"now", nowFn}, {"retime", retimeFn}, {"settle", settleFn}, {"submit", submitFn},
 	{"helper.main", (*helper).main}, {"helper.exit", (*helper).exit}, {"hold", holdFn}, {"drop", dropFn}, {"report", reportFn},
-	{"tell", tellFn}, {"lock", lockFn}, {"signal", signalFn}, {"outside", outsideFn}, {"outsideUntil", outsideUntilFn},
+	{"tell", tellFn}, {"lock", lockFn}, {"claim", claimFn}, {"signal", signalFn}, {"outside", outsideFn}, {"outsideUntil", outsideUntilFn},
 	{"newLocals", newLocalsFn}, {"freeLocals", freeLocalsFn}, {"stackOf", stackOf}, {"faulted", faulted},
 }
 

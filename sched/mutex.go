@@ -112,7 +112,7 @@ func (m *Mutex) acquire(l *Limit) error {
 		return err
 	}
 	if asm.Current() == nil {
-		return m.acquireAs(newBounded(), b)
+		return m.acquireAs(newBounded(unsafe.Pointer(m)), b)
 	}
 	var w bounded
 	return m.acquireAs(&w, b)

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"sync/atomic"
+	"unsafe"
 
 	"lwprt/asm"
 )
@@ -149,7 +150,7 @@ func (rw *RWMutex) acquire(l *Limit, one uint32) error {
 		return err
 	}
 	if asm.Current() == nil {
-		return rw.acquireAs(newBounded(), one, b)
+		return rw.acquireAs(newBounded(unsafe.Pointer(rw)), one, b)
 	}
 	var w bounded
 	return rw.acquireAs(&w, one, b)

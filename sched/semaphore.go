@@ -68,7 +68,7 @@ func (s *Semaphore) acquire(n int, l *Limit) error {
 		return err
 	}
 	if asm.Current() == nil {
-		return s.acquireAs(newBounded(), n, b)
+		return s.acquireAs(newBounded(unsafe.Pointer(s)), n, b)
 	}
 	var w bounded
 	return s.acquireAs(&w, n, b)

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"sync/atomic"
+	"unsafe"
 
 	"lwprt/asm"
 )
@@ -27,7 +28,7 @@ func (q *queue) waitWhile(word *uint32, value uint32, l *Limit, reason why) erro
 		return err
 	}
 	if asm.Current() == nil {
-		return q.waitWhileAs(newBounded(), word, value, b, reason)
+		return q.waitWhileAs(newBounded(unsafe.Pointer(q)), word, value, b, reason)
 	}
 	var w bounded
 	return q.waitWhileAs(&w, word, value, b, reason)
