@@ -139,7 +139,11 @@ func (h Fiber) JoinFor(d time.Duration) error {
 
 // joinOutside waits with a futex.
 func (h Fiber) joinOutside(d futex.Deadline) error {
-	fault, err := h.awaitOutside(d)
+	return joinedFault(h.awaitOutside(patience{d: d}))
+}
+
+// joinedFault turns what awaitOutside returns into an error.
+func joinedFault(fault uintptr, err error) error {
 	if err == nil && fault != 0 {
 		return lwp.KeepFault((*lwp.Fault)(pointer(fault)))
 	}
@@ -148,7 +152,7 @@ func (h Fiber) joinOutside(d futex.Deadline) error {
 
 // awaitOutside is joinOutside which returns the fault that the fiber died of, to
 // be kept or dropped.
-func (h Fiber) awaitOutside(d futex.Deadline) (fault uintptr, err error) {
+func (h Fiber) awaitOutside(p patience) (fault uintptr, err error) {
 	f, err := h.lookup()
 	if err != nil {
 		return 0, err
@@ -159,7 +163,7 @@ func (h Fiber) awaitOutside(d futex.Deadline) (fault uintptr, err error) {
 	}
 	b, err := newBlock()
 	if err == nil {
-		fault, err = h.joinAs((*waiter)(b), f, c, d)
+		fault, err = h.joinAs((*waiter)(b), f, c, p)
 		freeBlock(b)
 	}
 	c.letGo()
@@ -188,10 +192,10 @@ type crossing struct {
 	err   error // a package variable
 }
 
-func cross(x *crossing) { x.fault, x.err = x.h.awaitOutside(futex.Never) }
+func cross(x *crossing) { x.fault, x.err = x.h.awaitOutside(patience{}) }
 
 // joinAs is awaitOutside with me to wait.
-func (h Fiber) joinAs(me *waiter, f *fiber, c *core, d futex.Deadline) (fault uintptr, err error) {
+func (h Fiber) joinAs(me *waiter, f *fiber, c *core, p patience) (fault uintptr, err error) {
 	mine := uint64((*fiber)(unsafe.Pointer(me)).link())
 	for {
 		word := atomic.LoadUint64(&f.word)
@@ -203,7 +207,7 @@ func (h Fiber) joinAs(me *waiter, f *fiber, c *core, d futex.Deadline) (fault ui
 			if !atomic.CompareAndSwapUint64(&f.word, word, word|mine) {
 				continue
 			}
-			what := c.await(me, d)
+			what := c.await(me, p)
 			if what == allEnded {
 				continue
 			}

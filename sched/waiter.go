@@ -1,10 +1,13 @@
 package sched
 
 import (
+	"context"
 	"sync/atomic"
 	"unsafe"
 
+	"lwprt/asm"
 	"lwprt/futex"
+	"lwprt/lwp"
 )
 
 // A waiter is a goroutine, or a thread that is no worker, that waits for one
@@ -14,7 +17,8 @@ type waiter struct {
 	word uint32 // futex word: 0, then what has happened
 	all  bool
 	next uintptr // in core.waiters, under core.mu; or in the list of free ones
-	_    [unit - 16]byte
+	gate uintptr // *lwp.Parker of a goroutine that waits in a channel operation; or 0
+	_    [unit - 24]byte
 }
 
 // Values of waiter.word.
@@ -63,20 +67,42 @@ func freeBlock(p unsafe.Pointer) {
 // tell lets the one who waits go on. The block may serve another by the time
 // of the wake, which is then spurious.
 func (w *waiter) tell(what uint32) {
-	if atomic.CompareAndSwapUint32(&w.word, 0, what) {
-		futex.Wake(&w.word, futex.All)
+	gate := (*lwp.Parker)(pointer(w.gate))
+	if !atomic.CompareAndSwapUint32(&w.word, 0, what) {
+		return
 	}
+	if gate != nil {
+		gate.Signal()
+		return
+	}
+	futex.Wake(&w.word, futex.All)
+}
+
+// patience is how long to wait: until a deadline or, on a goroutine, at a gate until
+// a context is done.
+type patience struct {
+	d    futex.Deadline
+	ctx  context.Context
+	gate *lwp.Gate
 }
 
 // await enters w, whose word is 0, in c's list and sleeps until it is told
-// something or the deadline has passed.
-func (c *core) await(w *waiter, d futex.Deadline) uint32 {
+// something or p is at its end.
+func (c *core) await(w *waiter, p patience) uint32 {
+	if p.gate != nil {
+		w.gate = uintptr(unsafe.Pointer(p.gate.Parker))
+	}
 	c.mu.Lock()
 	w.next, c.waiters = c.waiters, uintptr(unsafe.Pointer(w))
 	c.settle()
 	c.mu.Unlock()
+	if asm.Current() == nil {
+		if p.gate != nil {
+			w.awaitGate(p)
+		}
+	}
 	for atomic.LoadUint32(&w.word) == 0 {
-		if out, _ := futex.WaitUntil(&w.word, 0, d); out == futex.TimedOut {
+		if out, _ := futex.WaitUntil(&w.word, 0, p.d); out == futex.TimedOut {
 			w.tell(late)
 		}
 	}
@@ -89,4 +115,15 @@ func (c *core) await(w *waiter, d futex.Deadline) uint32 {
 	}
 	c.mu.Unlock()
 	return atomic.SwapUint32(&w.word, 0)
+}
+
+// awaitGate sleeps in a channel operation until w is told something.
+func (w *waiter) awaitGate(p patience) {
+	select {
+	case <-p.gate.C:
+	case <-p.ctx.Done():
+		if !atomic.CompareAndSwapUint32(&w.word, 0, late) {
+			<-p.gate.C
+		}
+	}
 }
