@@ -272,7 +272,7 @@ func (c *core) free() {
 		c.pools[class].each(func(k *chunk) {
 			for i := range k.used {
 				if f := k.fiberAt(i); f.state == waits {
-					(*wait)(pointer(f.reason)).abandon()
+					(*wait)(pointer(f.reason)).abandon(why(f.reasonLen))
 				}
 			}
 		})

@@ -614,10 +614,24 @@ func (n *node) leave(me *worker) {
 	c.settles(me)
 }
 
-// abandon takes the nodes of a fiber that Close ends out of their queues.
-func (w *wait) abandon() {
-	if w.nodes == 0 {
-		(*single)(unsafe.Pointer(w)).leave(nil)
+// abandon takes the nodes of a fiber that Close ends out of their queues. Others
+// may have waited behind it for their turn. A primitive is there as long as a node
+// is in its queue.
+func (w *wait) abandon(reason why) {
+	if n := &(*single)(unsafe.Pointer(w)).node; w.nodes == 0 && n.queued {
+		q := pointer(n.queue)
+		switch reason {
+		case whySemaphore:
+			(*Semaphore)(unsafe.Add(q, -int(unsafe.Offsetof(Semaphore{}.q)))).withdraw(n)
+		case whyRead:
+			(*RWMutex)(unsafe.Add(q, -int(unsafe.Offsetof(RWMutex{}.readers)))).withdraw(n, rwReader)
+		case whyWrite:
+			(*RWMutex)(unsafe.Add(q, -int(unsafe.Offsetof(RWMutex{}.writers)))).withdraw(n, rwWriter)
+		case whyBarrier:
+			(*Barrier)(unsafe.Add(q, -int(unsafe.Offsetof(Barrier{}.q)))).abandon(n)
+		default:
+			n.leave(nil)
+		}
 	}
 	for i := range uintptr(w.n) {
 		if x := (*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))); x.on != nil {
