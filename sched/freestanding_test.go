@@ -25,6 +25,7 @@ var onFiber = []struct {
 	{"Semaphore.Acquire", (*Semaphore).Acquire}, {"Semaphore.AcquireWithin", (*Semaphore).AcquireWithin},
 	{"Semaphore.TryAcquire", (*Semaphore).TryAcquire}, {"Semaphore.Release", (*Semaphore).Release},
 
+	{"ParkWithin", ParkWithin}, {"SleepWithin", SleepWithin}, {"Fiber.JoinWithin", Fiber.JoinWithin},
 	{"GroupGo", GroupGo[int]}, {"GroupTryGo", GroupTryGo[int]}, {"Group.Wait", (*Group).Wait}, {"Group.WaitWithin", (*Group).WaitWithin},
 	{"Group.Token", (*Group).Token}, {"Group.Cancel", (*Group).Cancel}, {"Group.SetLimit", (*Group).SetLimit}, {"member", memberFn},
 	{"After", After}, {"AfterFunc", AfterFunc[int]}, {"Timer.Reset", (*Timer).Reset}, {"Timer.ResetAt", (*Timer).ResetAt}, {"Timer.Stop", (*Timer).Stop},
@@ -38,7 +39,7 @@ var onThread = []struct {
 	fn   any
 }{
 	{"worker.main", (*worker).main}, {"poll", (*worker).poll}, {"feed", (*core).feed}, {"deliver", (*fiber).deliver},
-	{"refill", refillFn}, {"spill", spillFn}, {"arm", armFn}, {"disarm", disarmFn}, {"now", nowFn}, {"retime", retimeFn}, {"settle", settleFn}, {"submit", submitFn},
+	{"refill", refillFn}, {"spill", spillFn}, {"arm", armFn}, {"disarm", disarmFn}, {"newBlock", newBlockFn}, {"freeBlock", freeBlockFn}, {"release", releaseFn}, {"now", nowFn}, {"retime", retimeFn}, {"settle", settleFn}, {"submit", submitFn},
 	{"helper.main", (*helper).main}, {"helper.exit", (*helper).exit}, {"hold", holdFn}, {"drop", dropFn}, {"report", reportFn},
 	{"tell", tellFn}, {"lock", lockFn}, {"signal", signalFn}, {"outside", outsideFn}, {"outsideUntil", outsideUntilFn},
 	{"newLocals", newLocalsFn}, {"freeLocals", freeLocalsFn}, {"stackOf", stackOf}, {"faulted", faulted},

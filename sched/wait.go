@@ -115,12 +115,14 @@ const (
 	whyTimer
 	whyTicker
 	whyGroup
+	whySleep
+	whyJoin
 )
 
 var whyNames = [...]string{
 	whyMutex: "mutex", whySemaphore: "semaphore",
 	whySend: "chan send", whyRecv: "chan receive", whySendNil: "chan send (nil chan)", whyRecvNil: "chan receive (nil chan)",
-	whySelect: "select", whyTimer: "timer", whyTicker: "ticker", whyGroup: "group",
+	whySelect: "select", whyTimer: "timer", whyTicker: "ticker", whyGroup: "group", whySleep: "sleep", whyJoin: "join",
 }
 
 //go:nosplit // a stack that runs out must not do so here: see latch
@@ -340,7 +342,7 @@ var signalFn = func(word unsafe.Pointer) {
 func (f *fiber) grant(always bool) bool {
 	for {
 		word := atomic.LoadUint64(&f.word)
-		next := word &^ asleep
+		next := word &^ (asleep | waiting)
 		if always || word&asleep == 0 {
 			next |= granted
 		}
@@ -553,6 +555,9 @@ var (
 //
 //go:nosplit // as node.of
 func (n *node) leave(me *worker) {
+	if n.queue == 0 {
+		return
+	}
 	q := (*queue)(pointer(n.queue))
 	q.latch.lock(me)
 	var c *core
@@ -567,7 +572,11 @@ func (n *node) leave(me *worker) {
 func (w *wait) abandon() {
 	switch {
 	case w.nodes == 0 && w.n == 0:
-		(*single)(unsafe.Pointer(w)).leave(nil)
+		s := (*single)(unsafe.Pointer(w))
+		s.leave(nil)
+		if s.queue == 0 && s.value != 0 { // a JoinWithin's waiter
+			freeBlock(pointer(s.value))
+		}
 	}
 	for i := range uintptr(w.n) {
 		(*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))).leave(nil)

@@ -14,7 +14,8 @@ type waiter struct {
 	word uint32 // futex word: 0, then what has happened
 	all  bool
 	next uintptr // in core.waiters, under core.mu; or in the list of free ones
-	_    [unit - 16]byte
+	node uintptr // *node to resume, where the one who waits does so by a wait; or 0
+	_    [unit - 24]byte
 }
 
 // Values of waiter.word.
@@ -64,22 +65,36 @@ func freeBlock(p unsafe.Pointer) {
 // of the wake, which is then spurious.
 func (w *waiter) tell(what uint32) {
 	if atomic.CompareAndSwapUint32(&w.word, 0, what) {
-		futex.Wake(&w.word, futex.All)
+		if n := nodeAt(w.node); n == nil {
+			futex.Wake(&w.word, futex.All)
+		} else if me := self(); n.claimed(me) {
+			n.resume(me)
+		}
 	}
 }
 
 // await enters w, whose word is 0, in c's list and sleeps until it is told
 // something or the deadline has passed.
 func (c *core) await(w *waiter, d futex.Deadline) uint32 {
-	c.mu.Lock()
-	w.next, c.waiters = c.waiters, uintptr(unsafe.Pointer(w))
-	c.settle()
-	c.mu.Unlock()
+	c.enlist(w)
 	for atomic.LoadUint32(&w.word) == 0 {
 		if out, _ := futex.WaitUntil(&w.word, 0, d); out == futex.TimedOut {
 			w.tell(late)
 		}
 	}
+	c.delist(w)
+	return atomic.SwapUint32(&w.word, 0)
+}
+
+// enlist has w told what becomes of the fibers.
+func (c *core) enlist(w *waiter) {
+	c.mu.Lock()
+	w.next, c.waiters = c.waiters, uintptr(unsafe.Pointer(w))
+	c.settle()
+	c.mu.Unlock()
+}
+
+func (c *core) delist(w *waiter) {
 	c.mu.Lock()
 	for at := &c.waiters; *at != 0; at = &(*waiter)(pointer(*at)).next {
 		if *at == uintptr(unsafe.Pointer(w)) {
@@ -88,5 +103,4 @@ func (c *core) await(w *waiter, d futex.Deadline) uint32 {
 		}
 	}
 	c.mu.Unlock()
-	return atomic.SwapUint32(&w.word, 0)
 }
