@@ -176,11 +176,8 @@ func (h Fiber) joinBounded(w *bounded, b bound, past error) error {
 			return ErrJoined
 		}
 	}
-	if f != nil {
-		asm.StopRoom()
-		if !local {
-			me.core.blocked.Add(1) // it is somebody else's to wake f: no deadlock here
-		}
+	if f != nil && !local {
+		me.core.blocked.Add(1) // it is somebody else's to wake f: no deadlock here
 	}
 	fault, err := h.joinLimited(w, target, c, b, past)
 	me, f = here()
@@ -250,10 +247,11 @@ func (h Fiber) joinLimited(w *bounded, target *fiber, c *core, b bound, past err
 
 // joinOnce enters m into the join word and waits. It reports true if the word is
 // to be looked at again.
-//
-//go:nosplit // a stack that runs out must not do so here: see fiber
 func (h Fiber) joinOnce(w *bounded, target *fiber, c *core, b bound, m *waiter, word uint64) (again bool, err error) {
 	me, f := here()
+	if f != nil {
+		asm.StopRoom() // from the entry on the stack must not run out
+	}
 	w.begin(me, f, true)
 	w.claim, w.word, w.token, w.value = 0, 0, 0, uintptr(unsafe.Pointer(m))
 	m.word, m.node = 0, uintptr(unsafe.Pointer(&w.node))
