@@ -253,7 +253,7 @@ func (g *Group) wait(l *Limit) error {
 		return err
 	}
 	if asm.Current() == nil {
-		return g.waitAs(newBounded(), b)
+		return g.waitAs(newBounded(unsafe.Pointer(g)), b)
 	}
 	var w bounded
 	return g.waitAs(&w, b)

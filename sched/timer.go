@@ -243,7 +243,7 @@ func (t *Timer) wait(l *Limit, reason why) (times uint64, err error) {
 		return 0, err
 	}
 	if asm.Current() == nil {
-		w := newBounded()
+		w := newBounded(unsafe.Pointer(t))
 		return t.waitAs(w, b, reason)
 	}
 	if f != nil {
@@ -323,17 +323,17 @@ func (t *Timer) leave(n *node) {
 	t.q.latch.lock(me)
 	var c *core
 	if n.queued {
-		c = t.q.drop(me, n)
+		c = t.q.unqueue(me, n)
 	}
 	t.q.latch.unlock()
 	c.settles(me)
 }
 
-// drop takes n out of q. The last to leave a Timer takes that out of its wheel,
+// unqueue takes n out of q. The last to leave a Timer takes that out of its wheel,
 // whose core is then returned, to settle. Under the latch.
 //
 //go:nosplit // see latch
-func (q *queue) drop(me *worker, n *node) (c *core) {
+func (q *queue) unqueue(me *worker, n *node) (c *core) {
 	q.remove(n)
 	if q.timed && q.first == 0 {
 		t := (*Timer)(pointer(uintptr(unsafe.Pointer(q)) - unsafe.Offsetof(Timer{}.q)))

@@ -116,7 +116,7 @@ func SleepWithin(d time.Duration, l Limit) error {
 		b.at = at
 	}
 	if asm.Current() == nil {
-		err = newBounded().sleep(me, f, b)
+		err = newBounded(nil).sleep(me, f, b)
 	} else {
 		var w bounded
 		err = w.sleep(me, f, b)
@@ -154,7 +154,7 @@ func (h Fiber) JoinFor(d time.Duration) error {
 func (h Fiber) JoinWithin(l Limit) error {
 	b, past := l.bound()
 	if asm.Current() == nil {
-		return h.joinBounded(newBounded(), b, past)
+		return h.joinBounded(newBounded(nil), b, past)
 	}
 	var w bounded
 	return h.joinBounded(&w, b, past)
