@@ -81,6 +81,7 @@ func (e *Event) wait(l *Limit) error {
 // Case is the case of a Select that e is set.
 func (e *Event) Case() Case { return Case{on: unsafe.Pointer(&e.q), ready: eventReady} }
 
-var eventReady = func(q unsafe.Pointer, _ bool) bool {
-	return (*Event)(unsafe.Add(q, -int(unsafe.Offsetof(Event{}.q)))).IsSet()
+//go:nosplit // see latch
+func eventReady(q unsafe.Pointer, _ bool) bool {
+	return (*Event)(unsafe.Add(q, -int(unsafe.Offsetof(Event{}.q)))).state&eventSet != 0
 }

@@ -243,7 +243,7 @@ func (t *Timer) wait(l *Limit, reason why) (times uint64, err error) {
 		return 0, err
 	}
 	if asm.Current() == nil {
-		w := newBounded(unsafe.Pointer(t))
+		w := newBounded(nil) // t may be on its stack
 		return t.waitAs(w, b, reason)
 	}
 	if f != nil {

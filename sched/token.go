@@ -57,6 +57,7 @@ func (t *Token) enter(me *worker, n *node) bool {
 // ErrCanceled instead.
 func (t *Token) Case() Case { return Case{on: unsafe.Pointer(&t.q), ready: tokenReady} }
 
-var tokenReady = func(q unsafe.Pointer, _ bool) bool {
-	return (*Token)(unsafe.Add(q, -int(unsafe.Offsetof(Token{}.q)))).Canceled()
+//go:nosplit // see latch
+func tokenReady(q unsafe.Pointer, _ bool) bool {
+	return (*Token)(unsafe.Add(q, -int(unsafe.Offsetof(Token{}.q)))).canceled != 0
 }
