@@ -45,7 +45,7 @@ var onFiber = []struct {
 	{"GroupGo", GroupGo[int]}, {"GroupTryGo", GroupTryGo[int]}, {"Group.Wait", (*Group).Wait}, {"Group.WaitWithin", (*Group).WaitWithin},
 	{"Group.Token", (*Group).Token}, {"Group.Cancel", (*Group).Cancel}, {"Group.SetLimit", (*Group).SetLimit}, {"member", memberFn},
 	{"After", After}, {"AfterFunc", AfterFunc[int]}, {"Timer.Reset", (*Timer).Reset}, {"Timer.ResetAt", (*Timer).ResetAt}, {"Timer.Stop", (*Timer).Stop},
-	{"Timer.Wait", (*Timer).Wait}, {"Timer.WaitWithin", (*Timer).WaitWithin}, {"Every", Every}, {"Ticker.Reset", (*Ticker).Reset},
+	{"Timer.Wait", (*Timer).Wait}, {"Timer.Case", (*Timer).Case}, {"Ticker.Case", (*Ticker).Case}, {"timerReady", timerReady}, {"Timer.WaitWithin", (*Timer).WaitWithin}, {"Every", Every}, {"Ticker.Reset", (*Ticker).Reset},
 	{"Ticker.Stop", (*Ticker).Stop}, {"Ticker.Wait", (*Ticker).Wait}, {"Ticker.WaitWithin", (*Ticker).WaitWithin},
 }
 
