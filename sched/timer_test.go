@@ -153,7 +153,8 @@ func TestFunctionThatIsNotDueDoesNotHoldUpClose(t *testing.T) {
 
 // A trial is one thing that is tried where a Timer can wait.
 type trial struct {
-	t      sched.Timer
+	t, t2  sched.Timer
+	c      sched.Chan[int]
 	k      sched.Ticker
 	sem    sched.Semaphore
 	tok    sched.Token
