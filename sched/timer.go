@@ -357,12 +357,20 @@ func (t *Timer) leave(n *node) {
 func (q *queue) unqueue(me *worker, n *node) (c *core) {
 	q.remove(n)
 	if q.timed && q.first == 0 {
-		t := (*Timer)(pointer(uintptr(unsafe.Pointer(q)) - unsafe.Offsetof(Timer{}.q)))
-		if t.fn == 0 {
-			c = t.disarm(me)
-		}
+		l := leaving{timer: uintptr(unsafe.Pointer(q)) - unsafe.Offsetof(Timer{}.q)}
+		outOf(me, leavingFn, unsafe.Pointer(&l))
+		c = (*core)(pointer(l.core))
 	}
 	return c
+}
+
+type leaving struct{ timer, core uintptr }
+
+var leavingFn = func(p unsafe.Pointer) {
+	l := (*leaving)(p)
+	if t := (*Timer)(pointer(l.timer)); t.fn == 0 {
+		l.core = uintptr(unsafe.Pointer(t.disarm(self())))
+	}
 }
 
 // A Ticker comes due again and again, at instants that do not drift. Those that

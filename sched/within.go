@@ -128,8 +128,6 @@ func SleepWithin(d time.Duration, l Limit) error {
 }
 
 // sleep waits for the end of b alone.
-//
-//go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *bounded) sleep(me *worker, f *fiber, b bound) error {
 	w.begin(me, f, true)
 	return w.suspendWithin(me, f, whySleep, b, &w.cancel)
