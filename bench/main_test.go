@@ -111,6 +111,7 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Parked":     rowsParked(1000),
 		"Queue":      queueRows,
 		"Handler":    handlerRows,
+		"MutexFiber": fiberLockRows(),
 	} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.name, func(t *testing.T) {

@@ -45,7 +45,7 @@ func MakeChan[T any](n int) *Chan[T] {
 // Init gives c, which is not in use, a buffer of len(buf) values. buf stays in
 // memory as long as c: in one struct with it, for instance.
 func (c *Chan[T]) Init(buf []T) {
-	c.c = channel{buf: uintptr(unsafe.Pointer(unsafe.SliceData(buf))), cap: len(buf)}
+	c.c = channel{buf: uintptr(unsafe.Pointer(unsafe.SliceData(buf))), cap: uintptr(len(buf))}
 }
 
 // bare returns c without its type; nil if c is nil.
@@ -55,14 +55,29 @@ func (c *Chan[T]) bare() *channel { return (*channel)(unsafe.Pointer(c)) }
 //
 // Errors: ErrChanClosed.
 func (c *Chan[T]) Send(v T) error {
-	return c.bare().send(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), nil)
+	b := c.bare()
+	if b == nil {
+		return forever(nil, whySendNil)
+	}
+	b.q.latch.lock(nil)
+	if b.hasRoom() {
+		move(b.back(unsafe.Sizeof(v)), noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v))
+		b.q.latch.unlock()
+		return nil
+	}
+	return b.send(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), nil)
 }
 
 // SendWithin is Send with a limit.
 //
 // Errors: ErrChanClosed, ErrTimeout, ErrCanceled; v has not been sent then.
 func (c *Chan[T]) SendWithin(v T, l Limit) error {
-	return c.bare().send(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), &l)
+	b := c.bare()
+	if b == nil {
+		return forever(&l, whySendNil)
+	}
+	b.q.latch.lock(nil)
+	return b.send(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), &l)
 }
 
 // TrySend is Send that does not wait.
@@ -75,7 +90,18 @@ func (c *Chan[T]) TrySend(v T) error {
 // Recv returns the next value, and waits until there is one; or the zero value
 // and false if c is closed and there is none.
 func (c *Chan[T]) Recv() (v T, ok bool) {
-	ok = c.bare().recv(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), nil) == nil
+	b := c.bare()
+	if b == nil {
+		forever(nil, whyRecvNil)
+		return v, false
+	}
+	b.q.latch.lock(nil)
+	if b.hasValue() {
+		move(noescape(unsafe.Pointer(&v)), b.front(unsafe.Sizeof(v)), unsafe.Sizeof(v))
+		b.q.latch.unlock()
+		return v, true
+	}
+	ok = b.recv(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), nil) == nil
 	return v, ok
 }
 
@@ -83,7 +109,12 @@ func (c *Chan[T]) Recv() (v T, ok bool) {
 //
 // Errors: ErrChanClosed, ErrTimeout, ErrCanceled; no value has been taken then.
 func (c *Chan[T]) RecvWithin(l Limit) (v T, err error) {
-	err = c.bare().recv(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), &l)
+	b := c.bare()
+	if b == nil {
+		return v, forever(&l, whyRecvNil)
+	}
+	b.q.latch.lock(nil)
+	err = b.recv(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), &l)
 	return v, err
 }
 
@@ -119,7 +150,7 @@ func (c *Chan[T]) Cap() int {
 	if c == nil {
 		return 0
 	}
-	return c.c.cap
+	return int(c.c.cap)
 }
 
 // A channel is a Chan but for the type. In its queue are senders, or receivers;
@@ -127,9 +158,9 @@ func (c *Chan[T]) Cap() int {
 type channel struct {
 	q      queue
 	closed bool
-	head   int // where the oldest value is
-	count  int
-	cap    int
+	head   uintptr // index of the oldest value
+	count  uintptr
+	cap    uintptr
 	buf    uintptr
 }
 
@@ -139,31 +170,36 @@ const (
 	toRecv
 )
 
-// at returns where the i-th value is, counted from the oldest.
+// hasRoom says that a value can be put into the buffer and nobody waits;
+// hasValue that there is one, and nobody waits. Under the latch.
 //
 //go:nosplit // see latch
-func (c *channel) at(i int, size uintptr) unsafe.Pointer {
-	if i += c.head; i >= c.cap {
+func (c *channel) hasRoom() bool { return c.q.first == 0 && c.count < c.cap && !c.closed }
+
+//go:nosplit // see latch
+func (c *channel) hasValue() bool { return c.q.first == 0 && c.count > 0 }
+
+// back adds a place to the buffer and returns it, front takes the oldest away;
+// under the latch.
+//
+//go:nosplit // see latch
+func (c *channel) back(size uintptr) unsafe.Pointer {
+	i := c.head + c.count
+	if i >= c.cap {
 		i -= c.cap
 	}
-	return pointer(c.buf + uintptr(i)*size)
-}
-
-// put adds a value to the buffer, get takes the oldest; under the latch.
-//
-//go:nosplit // see latch
-func (c *channel) put(value unsafe.Pointer, size uintptr) {
-	move(c.at(c.count, size), value, size)
 	c.count++
+	return pointer(c.buf + i*size)
 }
 
 //go:nosplit // see latch
-func (c *channel) get(value unsafe.Pointer, size uintptr) {
-	move(value, c.at(0, size), size)
+func (c *channel) front(size uintptr) unsafe.Pointer {
+	i := c.head
 	if c.head++; c.head == c.cap {
 		c.head = 0
 	}
 	c.count--
+	return pointer(c.buf + i*size)
 }
 
 // move copies a value, as bytes.
@@ -182,17 +218,6 @@ func move(to, from unsafe.Pointer, size uintptr) {
 //
 //go:nosplit // see latch
 func (c *channel) partner(me *worker, kind uint8) *node {
-	if n := nodeAt(c.q.first); n.kind == kind {
-		if w := n.of(); !w.many && w.local(me) {
-			c.q.remove(n)
-			return n
-		}
-	}
-	return c.partnerSlow(me, kind)
-}
-
-//go:nosplit // see latch
-func (c *channel) partnerSlow(me *worker, kind uint8) *node {
 	for at := c.q.first; at != 0; {
 		n := nodeAt(at)
 		at = n.next
@@ -216,6 +241,21 @@ const (
 )
 
 var outcomes = [...]error{nil, ErrNotReady, ErrChanClosed}
+
+// isReady says whether a send or receive needs no wait; under the latch.
+//
+//go:nosplit // see latch
+func (c *channel) isReady(kind uint8) bool {
+	if c.closed || kind == toSend && c.count < c.cap || kind == toRecv && c.count > 0 {
+		return true
+	}
+	for at := c.q.first; at != 0; at = nodeAt(at).next {
+		if n := nodeAt(at); n.kind == toSend+toRecv-kind && n.open() {
+			return true
+		}
+	}
+	return false
+}
 
 // try sends or receives, if that needs no wait, and returns the other side to
 // resume after unlatch, if it waits; under the latch.
@@ -241,7 +281,7 @@ func (c *channel) trySend(me *worker, value unsafe.Pointer, size uintptr) (n *no
 		}
 	}
 	if c.count < c.cap {
-		c.put(value, size)
+		move(c.back(size), value, size)
 		return nil, done
 	}
 	return nil, notReady
@@ -250,10 +290,10 @@ func (c *channel) trySend(me *worker, value unsafe.Pointer, size uintptr) (n *no
 //go:nosplit // see latch
 func (c *channel) tryRecv(me *worker, value unsafe.Pointer, size uintptr) (n *node, out outcome) {
 	if c.count > 0 {
-		c.get(value, size)
+		move(value, c.front(size), size)
 		if c.q.first != 0 {
 			if n = c.partner(me, toSend); n != nil {
-				c.put(pointer(n.value), size)
+				move(c.back(size), pointer(n.value), size)
 				n.ok = true
 			}
 		}
@@ -272,44 +312,90 @@ func (c *channel) tryRecv(me *worker, value unsafe.Pointer, size uintptr) (n *no
 	return nil, notReady
 }
 
+// send is the rest of a Send that holds the latch; it gives that back. What two
+// fibers of one scheduler do that wait for each other comes first.
+//
+//go:nosplit // see latch
 func (c *channel) send(value unsafe.Pointer, size uintptr, l *Limit) error {
 	me := self()
-	if c == nil || me == nil || me.idle() || l != nil {
+	if n := c.nearby(me, toRecv); n != nil {
+		move(pointer(n.value), value, size)
+		n.ok = true
+		f := (*fiber)(pointer(n.of().fiber))
+		c.q.latch.unlock()
+		me.readies(f)
+		return nil
+	}
+	n, out := c.trySend(me, value, size)
+	if out != notReady {
+		c.q.latch.unlock()
+		if n != nil {
+			n.resume(me)
+		}
+		return outcomes[out]
+	}
+	if me == nil || me.idle() || l != nil || !me.canStop() {
+		c.q.latch.unlock()
 		return c.within(toSend, value, size, l)
 	}
-	c.q.latch.lock(me)
-	n, out := c.trySend(me, value, size)
-	if out == notReady {
-		if !c.q.await(me, uintptr(value), toSend, whySend) {
-			return ErrChanClosed
-		}
-		return nil
+	if !c.q.stop(me, uintptr(value), toSend, whySend) {
+		return ErrChanClosed
 	}
-	c.q.latch.unlock()
-	if n != nil {
-		n.resume(me)
-	}
-	return outcomes[out]
+	return nil
 }
 
+// recv is the rest of a Recv that holds the latch; it gives that back.
+//
+//go:nosplit // see latch
 func (c *channel) recv(value unsafe.Pointer, size uintptr, l *Limit) error {
 	me := self()
-	if c == nil || me == nil || me.idle() || l != nil {
+	if c.cap == 0 {
+		if n := c.nearby(me, toSend); n != nil {
+			move(value, pointer(n.value), size)
+			n.ok = true
+			f := (*fiber)(pointer(n.of().fiber))
+			c.q.latch.unlock()
+			me.readies(f)
+			return nil
+		}
+	}
+	n, out := c.tryRecv(me, value, size)
+	if out != notReady {
+		c.q.latch.unlock()
+		if n != nil {
+			n.resume(me)
+		}
+		return outcomes[out]
+	}
+	if me == nil || me.idle() || l != nil || !me.canStop() {
+		c.q.latch.unlock()
 		return c.within(toRecv, value, size, l)
 	}
-	c.q.latch.lock(me)
-	n, out := c.tryRecv(me, value, size)
-	if out == notReady {
-		if !c.q.await(me, uintptr(value), toRecv, whyRecv) {
-			return ErrChanClosed
-		}
+	if !c.q.stop(me, uintptr(value), toRecv, whyRecv) {
+		return ErrChanClosed
+	}
+	return nil
+}
+
+// nearby takes the first node if it is of a kind and of a fiber that is off its
+// stack, of me's scheduler; under the latch.
+//
+//go:nosplit // see latch
+func (c *channel) nearby(me *worker, kind uint8) *node {
+	if c.q.first == 0 {
 		return nil
 	}
-	c.q.latch.unlock()
-	if n != nil {
-		n.resume(me)
+	n := nodeAt(c.q.first)
+	if w := n.of(); n.kind != kind || !w.off || !w.local(me) {
+		return nil
 	}
-	return outcomes[out]
+	c.q.first = n.next
+	if n.next == 0 {
+		c.q.last = 0
+	} else {
+		nodeAt(n.next).prev = 0
+	}
+	return n
 }
 
 // once is an attempt alone.
@@ -335,14 +421,9 @@ func chanWhy(kind uint8) why {
 	return whyRecv
 }
 
-// within is send or recv with a limit, of one that is no fiber, or of nothing.
+// within is the rest of a send or recv with a limit, or of one that is no fiber,
+// or cannot stop just now. It begins anew.
 func (c *channel) within(kind uint8, value unsafe.Pointer, size uintptr, l *Limit) error {
-	if c == nil {
-		return forever(l, whySendNil+why(kind-toSend))
-	}
-	if err := c.once(kind, value, size); err != ErrNotReady {
-		return err
-	}
 	b, err := l.bound()
 	if err != nil {
 		return err
@@ -356,7 +437,7 @@ func (c *channel) within(kind uint8, value unsafe.Pointer, size uintptr, l *Limi
 
 // waitHosted is within on a goroutine, whose stack may move.
 func (c *channel) waitHosted(kind uint8, value unsafe.Pointer, size uintptr, b bound) error {
-	w, box := newBounded(), newBox(size)
+	w, box := newBounded(unsafe.Pointer(c)), newBox(size)
 	if kind == toSend {
 		move(box, value, size)
 	}
@@ -409,7 +490,7 @@ func forever(l *Limit, reason why) error {
 		return err
 	}
 	if asm.Current() == nil {
-		return foreverAs(newBounded(), reason, b)
+		return foreverAs(newBounded(nil), reason, b)
 	}
 	var w bounded
 	return foreverAs(&w, reason, b)
@@ -418,7 +499,7 @@ func forever(l *Limit, reason why) error {
 func foreverAs(w *bounded, reason why, b bound) error {
 	me, f := here()
 	w.begin(me, f, !b.none())
-	w.n = 0
+	w.nodes = uintptr(unsafe.Pointer(w))
 	return w.suspendWithin(me, f, reason, b, &w.cancel)
 }
 
@@ -442,5 +523,5 @@ func (c *channel) length() int {
 	c.q.latch.lock(me)
 	n := c.count
 	c.q.latch.unlock()
-	return n
+	return int(n)
 }

@@ -23,8 +23,23 @@ var onFiber = []struct {
 	{"Chan.Init", (*Chan[int]).Init}, {"Chan.Send", (*Chan[int]).Send}, {"Chan.SendWithin", (*Chan[int]).SendWithin},
 	{"Chan.TrySend", (*Chan[int]).TrySend}, {"Chan.Recv", (*Chan[int]).Recv}, {"Chan.RecvWithin", (*Chan[int]).RecvWithin},
 	{"Chan.TryRecv", (*Chan[int]).TryRecv}, {"Chan.Close", (*Chan[int]).Close}, {"Chan.Len", (*Chan[int]).Len}, {"Chan.Cap", (*Chan[int]).Cap},
+	{"Chan.SendCase", (*Chan[int]).SendCase}, {"Chan.RecvCase", (*Chan[int]).RecvCase},
+	{"Select", Select}, {"SelectWithin", SelectWithin}, {"TrySelect", TrySelect},
 	{"Semaphore.Acquire", (*Semaphore).Acquire}, {"Semaphore.AcquireWithin", (*Semaphore).AcquireWithin},
 	{"Semaphore.TryAcquire", (*Semaphore).TryAcquire}, {"Semaphore.Release", (*Semaphore).Release},
+	{"Mutex.Lock", (*Mutex).Lock}, {"Mutex.TryLock", (*Mutex).TryLock}, {"Mutex.LockWithin", (*Mutex).LockWithin},
+	{"Mutex.Unlock", (*Mutex).Unlock},
+	{"RWMutex.RLock", (*RWMutex).RLock}, {"RWMutex.RLockWithin", (*RWMutex).RLockWithin},
+	{"RWMutex.TryRLock", (*RWMutex).TryRLock}, {"RWMutex.RUnlock", (*RWMutex).RUnlock}, {"RWMutex.Lock", (*RWMutex).Lock},
+	{"RWMutex.LockWithin", (*RWMutex).LockWithin}, {"RWMutex.TryLock", (*RWMutex).TryLock}, {"RWMutex.Unlock", (*RWMutex).Unlock},
+	{"Cond.Wait", (*Cond).Wait}, {"Cond.WaitWithin", (*Cond).WaitWithin}, {"Cond.Signal", (*Cond).Signal},
+	{"Cond.Broadcast", (*Cond).Broadcast},
+	{"WaitGroup.Add", (*WaitGroup).Add}, {"WaitGroup.Done", (*WaitGroup).Done}, {"WaitGroup.Wait", (*WaitGroup).Wait},
+	{"WaitGroup.WaitWithin", (*WaitGroup).WaitWithin},
+	{"Barrier.Init", (*Barrier).Init}, {"Barrier.Wait", (*Barrier).Wait}, {"Barrier.WaitWithin", (*Barrier).WaitWithin},
+	{"Once.Do", (*Once).Do}, {"Once.DoWithin", (*Once).DoWithin},
+	{"Event.Set", (*Event).Set}, {"Event.Reset", (*Event).Reset}, {"Event.IsSet", (*Event).IsSet}, {"Event.Wait", (*Event).Wait},
+	{"Event.WaitWithin", (*Event).WaitWithin},
 }
 
 // onThread are the functions that run on a worker's or a helper's own stack.
@@ -36,7 +51,7 @@ var onThread = []struct {
 	{"refill", refillFn}, {"spill", spillFn}, {"arm", armFn}, {"disarm", disarmFn}, {"submit", submitFn},
 	{"helper.main", (*helper).main}, {"helper.exit", (*helper).exit}, {"hold", holdFn}, {"drop", dropFn}, {"report", reportFn},
 	{"armParker", armParkerFn}, {"signalParkerFn", signalParkerFn},
-	{"tell", tellFn}, {"lock", lockFn}, {"signal", signalFn}, {"outside", outsideFn}, {"outsideUntil", outsideUntilFn},
+	{"tell", tellFn}, {"lock", lockFn}, {"claim", claimFn}, {"signal", signalFn}, {"outside", outsideFn}, {"outsideUntil", outsideUntilFn},
 	{"newLocals", newLocalsFn}, {"freeLocals", freeLocalsFn}, {"stackOf", stackOf}, {"faulted", faulted},
 }
 

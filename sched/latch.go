@@ -31,14 +31,17 @@ const (
 	latchSleep = 50_000
 )
 
-// lock takes l. me is the worker that the caller runs on, or nil.
+// lock takes l.
 //
 //go:nosplit // see latch
-func (l *latch) lock(me *worker) {
+func (l *latch) lock(*worker) {
 	if !atomic.CompareAndSwapUint32((*uint32)(l), 0, 1) {
-		outOf(me, lockFn, unsafe.Pointer(l))
+		l.lockSlow()
 	}
 }
+
+//go:nosplit // see latch
+func (l *latch) lockSlow() { outOf(self(), lockFn, unsafe.Pointer(l)) }
 
 // unlock gives l back.
 //

@@ -1,14 +1,299 @@
 package sched
 
 import (
+	"runtime"
 	"unsafe"
+
+	"lwprt/asm"
 )
 
-// A Case is what a Select can wait for. It is made for one Select.
+// A Case is something that Select can wait for: made for one call, by the
+// methods of a Chan and others.
 type Case struct {
 	node
-	on    unsafe.Pointer // what the case is of, which begins with its queue; nil is never ready
-	data  unsafe.Pointer
+	on    unsafe.Pointer // what begins with the queue; nil is never ready
+	data  unsafe.Pointer // the value, for a channel
 	size  uintptr
 	later uintptr // *Case, whose latch is taken after this one's
+
+	// ready says whether a case is ready that is not a channel's, and takes what
+	// makes it so if it shall; under the latch.
+	ready func(on unsafe.Pointer, take bool) bool
+}
+
+// toWait is the kind of a Case that is not a channel's.
+const toWait = 0
+
+// SendCase is the case that *v, as it is when that happens, is sent. On a
+// closed channel it is ready too, and ends in ErrChanClosed.
+func (c *Chan[T]) SendCase(v *T) Case {
+	_ = *v // a nil v faults here, and not with a latch held
+	return Case{node: node{kind: toSend}, on: unsafe.Pointer(c), data: unsafe.Pointer(v), size: unsafe.Sizeof(*v)}
+}
+
+// RecvCase is the case that a value is received into *v. On a channel that is
+// closed and empty it is ready too, and ends in ErrChanClosed, *v then being zero.
+func (c *Chan[T]) RecvCase(v *T) Case {
+	_ = *v // as in SendCase
+	return Case{node: node{kind: toRecv}, on: unsafe.Pointer(c), data: unsafe.Pointer(v), size: unsafe.Sizeof(*v)}
+}
+
+// Select waits until one of the cases is ready, has it happen, and returns its
+// index. Of several that are ready each is as likely as the others. One of a
+// nil channel never is; without any that can be, Select does not return.
+//
+// Context: fiber, thread or goroutine; a goroutine keeps its thread while it waits.
+// Errors: ErrChanClosed, with the index of the case.
+// Ordering: as that of the case.
+func Select(cases ...Case) (int, error) { return choose(cases, nil) }
+
+// SelectWithin is Select with a limit.
+//
+// Errors: also ErrTimeout and ErrCanceled, with index -1: nothing has happened then.
+func SelectWithin(l Limit, cases ...Case) (int, error) { return choose(cases, &l) }
+
+// TrySelect is Select that does not wait.
+//
+// Errors: also ErrNotReady, with index -1.
+func TrySelect(cases ...Case) (int, error) {
+	first := inOrder(cases)
+	me, _ := here()
+	i, out := first.attempt(me, cases)
+	if out != notReady {
+		return i, cases[i].result(out)
+	}
+	first.unlock()
+	return -1, ErrNotReady
+}
+
+func choose(cases []Case, l *Limit) (int, error) {
+	if l == nil && asm.Worker() != 0 {
+		var w wait
+		return w.choose(cases, bound{}, nil)
+	}
+	if i, err := TrySelect(cases...); err != ErrNotReady {
+		return i, err
+	}
+	b, err := l.bound()
+	if err != nil {
+		return -1, err
+	}
+	if asm.Current() == nil {
+		return chooseHosted(cases, b)
+	}
+	var w bounded
+	return w.wait.choose(cases, b, &w.cancel)
+}
+
+// chooseHosted is choose on a goroutine, whose stack may move.
+func chooseHosted(cases []Case, b bound) (int, error) {
+	w := newBounded(nil)
+	kept := make([]Case, len(cases))
+	boxes := make([]unsafe.Pointer, len(cases))
+	for i := range cases {
+		checkPlace(cases[i].on)
+		kept[i] = *(*Case)(noescape(unsafe.Pointer(&cases[i])))
+		if size := kept[i].size; size != 0 {
+			boxes[i] = newBox(size)
+			move(boxes[i], cases[i].data, size)
+			kept[i].data = boxes[i]
+		}
+	}
+	i, err := w.wait.choose(kept, b, &w.cancel)
+	if i >= 0 && kept[i].kind == toRecv {
+		move(cases[i].data, kept[i].data, kept[i].size)
+	}
+	runtime.KeepAlive(w)
+	runtime.KeepAlive(kept)
+	runtime.KeepAlive(boxes)
+	return i, err
+}
+
+// choose is Select with w to wait, and t for a Token. All latches are held from
+// the look until the nodes are in the queues: nobody can take one before the
+// caller is in all of them, and two Selects that meet see one another.
+func (w *wait) choose(cases []Case, b bound, t *node) (int, error) {
+	first := inOrder(cases)
+	me, f := here()
+	w.begin(me, f, true)
+	w.nodes, w.n = uintptr(unsafe.Pointer(w)), 0
+	if len(cases) > 0 {
+		w.nodes, w.n = uintptr(unsafe.Pointer(&cases[0])), uint32(len(cases))
+	}
+	i, out := first.attempt(me, cases)
+	if out != notReady {
+		return i, cases[i].result(out)
+	}
+	w.enterAll(cases)
+	first.unlock()
+	err := w.suspendWithin(me, f, whySelect, b, t)
+	w.leaveAll(cases, err == nil)
+	if err != nil {
+		return -1, err
+	}
+	i, out = int(w.claim)-1, done
+	if !cases[i].ok && cases[i].kind != toWait {
+		out = closed
+	}
+	return i, cases[i].result(out)
+}
+
+// enterAll puts all cases into their queues; under their latches.
+//
+//go:nosplit // see latch
+func (w *wait) enterAll(cases []Case) {
+	for i := range cases {
+		if x := &cases[i]; x.on != nil {
+			x.whose, x.index, x.value = uintptr(unsafe.Pointer(w)), uint32(i+1), uintptr(x.data)
+			(*queue)(x.on).add(&x.node)
+		}
+	}
+}
+
+// leaveAll takes them out again, but for one that was taken.
+//
+//go:nosplit // see latch
+func (w *wait) leaveAll(cases []Case, taken bool) {
+	me, _ := here()
+	for i := range cases {
+		if x := &cases[i]; x.on != nil && (!taken || w.claim != x.index) {
+			x.node.leave(me)
+		}
+	}
+}
+
+// result is the end of a case.
+func (x *Case) result(out outcome) error {
+	if out == closed && x.kind == toRecv {
+		clear(unsafe.Slice((*byte)(x.data), x.size))
+	}
+	return outcomes[out]
+}
+
+// inOrder links the cases in the order of their latches and returns the first.
+func inOrder(cases []Case) *Case {
+	var first uintptr
+	for i := range cases {
+		x := &cases[i]
+		if x.on == nil {
+			continue
+		}
+		at := &first
+		for *at != 0 && uintptr((*Case)(pointer(*at)).on) < uintptr(x.on) {
+			at = &(*Case)(pointer(*at)).later
+		}
+		x.later = *at
+		*at = uintptr(unsafe.Pointer(x))
+	}
+	return (*Case)(pointer(first))
+}
+
+// lock takes the latches of x and those after it, each once.
+//
+//go:nosplit // see latch
+func (x *Case) lock(me *worker) {
+	var last unsafe.Pointer
+	for ; x != nil; x = (*Case)(pointer(x.later)) {
+		if x.on != last {
+			(*queue)(x.on).latch.lock(me)
+			last = x.on
+		}
+	}
+}
+
+// unlock undoes lock.
+//
+//go:nosplit // see latch
+func (x *Case) unlock() {
+	var last unsafe.Pointer
+	for x != nil {
+		next := (*Case)(pointer(x.later))
+		if x.on != last {
+			last = x.on
+			(*queue)(x.on).latch.unlock()
+		}
+		x = next
+	}
+}
+
+// attempt has one of the cases happen that are ready and gives the latches
+// back; or returns notReady, with the latches held.
+func (first *Case) attempt(me *worker, cases []Case) (int, outcome) {
+	first.lock(me)
+	for {
+		i := pick(me, cases)
+		if i < 0 {
+			return i, notReady
+		}
+		x, n, out := &cases[i], (*node)(nil), done
+		if x.kind == toWait {
+			x.ready(noescape(x.on), true)
+		} else {
+			n, out = (*channel)(x.on).try(me, x.kind, x.data, x.size)
+		}
+		if out == notReady {
+			continue // somebody else has ended the other side's wait
+		}
+		first.unlock()
+		if n != nil {
+			n.resume(me)
+		}
+		return i, out
+	}
+}
+
+// pick returns the index of one of the cases that are ready, or -1; under the
+// latches.
+//
+//go:nosplit // see latch
+func pick(me *worker, cases []Case) int {
+	for {
+		ready := uint64(0)
+		last := -1
+		for i := range cases {
+			if cases[i].isReady() {
+				ready++
+				last = i
+			}
+		}
+		if ready <= 1 {
+			return last
+		}
+		k := dice(me) % ready
+		for i := range cases {
+			if cases[i].isReady() {
+				if k == 0 {
+					return i
+				}
+				k--
+			}
+		}
+		// Somebody else has ended the wait of one that was ready: again.
+	}
+}
+
+// isReady says whether x is ready; under the latch.
+//
+//go:nosplit // see latch
+func (x *Case) isReady() bool {
+	switch {
+	case x.on == nil:
+		return false
+	case x.kind == toWait:
+		return x.ready(noescape(x.on), false)
+	}
+	return (*channel)(x.on).isReady(x.kind)
+}
+
+// dice returns a random number.
+//
+//go:nosplit // see latch
+func dice(me *worker) uint64 {
+	if me == nil {
+		return asm.Cycles() * 0x9e3779b97f4a7c15 >> 32
+	}
+	me.random ^= me.random << 13
+	me.random ^= me.random >> 7
+	me.random ^= me.random << 17
+	return me.random >> 32
 }

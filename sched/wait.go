@@ -69,7 +69,7 @@ type node struct {
 type wait struct {
 	fiber uintptr // *fiber; 0 for a thread or goroutine
 	core  uintptr // the fiber's scheduler
-	nodes uintptr // *Case, the first of n in a row; 0 if there is one node, after the wait
+	nodes uintptr // *Case, the first of n in a row; 0 if there is one node, right after the wait
 	token uintptr // *node, in the queue of a Token; or 0
 	n     uint32
 	claim uint32 // 0, then what ended the wait, where many can
@@ -97,10 +97,21 @@ type bounded struct {
 	cancel node
 }
 
-// newBounded returns a bounded for a goroutine.
+// newBounded returns a bounded for a goroutine that waits at the primitive at p.
 //
 //go:noinline // it must not be put on the stack
-func newBounded() *bounded { return new(bounded) }
+func newBounded(p unsafe.Pointer) *bounded {
+	checkPlace(p)
+	return new(bounded)
+}
+
+// checkPlace panics if p, where a goroutine is about to wait, is on its own
+// stack: that can move meanwhile. What anybody else knows is not there.
+func checkPlace(p unsafe.Pointer) {
+	if g := (*asm.G)(pointer(asm.Getg())); uintptr(p)-g.StackLo < g.StackHi-g.StackLo {
+		panic("sched: a goroutine waits for itself, at what lies on its own stack")
+	}
+}
 
 // Reasons of waits, as reports have them.
 type why uint32
@@ -108,6 +119,13 @@ type why uint32
 const (
 	whyMutex why = iota
 	whySemaphore
+	whyRead
+	whyWrite
+	whyCond
+	whyGroup
+	whyBarrier
+	whyOnce
+	whyEvent
 	whySend
 	whyRecv
 	whySendNil
@@ -116,7 +134,8 @@ const (
 )
 
 var whyNames = [...]string{
-	whyMutex: "mutex", whySemaphore: "semaphore",
+	whyMutex: "mutex", whySemaphore: "semaphore", whyRead: "read lock", whyWrite: "write lock", whyCond: "cond",
+	whyGroup: "wait group", whyBarrier: "barrier", whyOnce: "once", whyEvent: "event",
 	whySend: "chan send", whyRecv: "chan receive", whySendNil: "chan send (nil chan)", whyRecvNil: "chan receive (nil chan)",
 	whySelect: "select",
 }
@@ -139,32 +158,48 @@ func here() (*worker, *fiber) {
 	return me, me.running()
 }
 
-// await has the running fiber wait in q, whose latch it holds, until the node is taken, and
-// returns what that says. It gives the latch back.
+// await has the running fiber wait in q, whose latch it holds, until the node is
+// taken, and returns what that says. It gives the latch back.
 //
 //go:nosplit // as node.of
 func (q *queue) await(me *worker, value uintptr, kind uint8, reason why) (ok bool) {
+	if me.canStop() {
+		return q.stop(me, value, kind, reason)
+	}
+	var s single
+	f := me.running()
+	s.begin(me, f, false)
+	s.value, s.kind = value, kind
+	q.add(&s.node)
+	q.latch.unlock()
+	s.suspend(me, f, reason)
+	return s.ok
+}
+
+// canStop says whether the running fiber can stop with a latch held: when next
+// would have other things to do, that would be for too long.
+//
+//go:nosplit // as node.of
+func (w *worker) canStop() bool { return w.tick > 1 }
+
+// stop is await if canStop. The latch is held until the fiber is off its stack:
+// whoever takes the node can make it ready without further ado.
+//
+//go:nosplit // as node.of
+func (q *queue) stop(me *worker, value uintptr, kind uint8, reason why) (ok bool) {
 	f := me.running()
 	var s single
-	s.fiber, s.core = uintptr(unsafe.Pointer(f)), uintptr(unsafe.Pointer(me.core))
+	s.fiber, s.core, s.off = uintptr(unsafe.Pointer(f)), uintptr(unsafe.Pointer(me.core)), true
 	s.whose, s.index = uintptr(unsafe.Pointer(&s.wait)), 1
 	s.value, s.kind = value, kind
 	q.add(&s.node)
-	if me.tick <= 1 { // next has other things to do, which take too long for a latch
-		q.latch.unlock()
-		s.suspend(me, f, reason)
-		return s.ok
-	}
-	// The latch is held until f is off its stack: whoever takes the node can
-	// make f ready without further ado.
 	me.tick--
-	s.off = true
 	f.stopAt(&s.wait, reason, me.clock)
 	me.enter()
 	to := me.newest()
 	me.leave()
 	me.setRunning(to)
-	asm.Switch(&f.Context, &to.Context, (*uint32)(&q.latch))
+	asm.Switch(&f.Context, &to.Context, (*uint32)(noescape(unsafe.Pointer(&q.latch)))) // q can lie on a stack
 	return s.ok
 }
 
@@ -253,11 +288,18 @@ func (q *queue) takeAll(me *worker) (first *node) {
 //
 //go:nosplit // as node.of
 func (n *node) claimed(me *worker) bool {
-	w := n.of()
-	if !w.many && w.local(me) {
-		return true
+	if w := n.of(); w.local(me) {
+		return !w.many || atomic.CompareAndSwapUint32(&w.claim, 0, n.index)
 	}
 	return n.claimedSlow(me)
+}
+
+// open says whether nobody has ended n's wait yet; under the latch.
+//
+//go:nosplit // as node.of
+func (n *node) open() bool {
+	w := n.of()
+	return !w.many || atomic.LoadUint32(&w.claim) == 0
 }
 
 // local says whether the waiter is a fiber of me's scheduler.
@@ -269,19 +311,28 @@ func (w *wait) local(me *worker) bool {
 
 //go:nosplit // as node.of
 func (n *node) claimedSlow(me *worker) bool {
+	c := claiming{node: uintptr(unsafe.Pointer(n))}
+	outOf(me, claimFn, unsafe.Pointer(&c))
+	return c.ok
+}
+
+type claiming struct {
+	node uintptr // of a wait that is not local
+	ok   bool
+}
+
+var claimFn = func(p unsafe.Pointer) {
+	c := (*claiming)(p)
+	n := nodeAt(c.node)
 	w := n.of()
 	f := (*fiber)(pointer(w.fiber))
-	foreign := f != nil && !w.local(me)
-	if foreign && f.hold() == nil {
-		return false // Close is about to take n out
+	if f != nil && f.hold() == nil {
+		return // Close is about to take n out
 	}
-	if w.many && !atomic.CompareAndSwapUint32(&w.claim, 0, n.index) {
-		if foreign {
-			f.core().letGo()
-		}
-		return false
+	c.ok = !w.many || atomic.CompareAndSwapUint32(&w.claim, 0, n.index)
+	if !c.ok && f != nil {
+		f.core().letGo()
 	}
-	return true
 }
 
 // resume lets the waiter of n, which the caller has taken, go on. n is gone then.
@@ -449,8 +500,7 @@ func (w *wait) suspendWithin(me *worker, f *fiber, reason why, b bound, t *node)
 		outOf(nil, outsideUntilFn, unsafe.Pointer(&o))
 	}
 	if w.token != 0 {
-		me, _ = here()
-		t.leave(me)
+		b.token.q.drop(t)
 	}
 	switch w.claim {
 	case claimTimeout:
@@ -501,8 +551,8 @@ func (w *wait) suspendUntil(me *worker, f *fiber, reason why, at int64) {
 		me.putBack(to)
 		me.goesOn(f)
 	}
-	if f.timer != 0 {
-		me.disarm(f)
+	if at != 0 && atomic.LoadUint64(&f.word)&fired == 0 {
+		me.disarm(f) // after that it does not fire any more
 	}
 	atomic.AndUint64(&f.word, ^uint64(fired|granted))
 }
@@ -536,7 +586,8 @@ var (
 	}
 )
 
-// leave takes n out of its queue, if it is there.
+// leave takes n, of a fiber, out of its queue, if it is there. (A goroutine's
+// primitive can lie on its stack, and elsewhere by now.)
 //
 //go:nosplit // as node.of
 func (n *node) leave(me *worker) {
@@ -550,12 +601,13 @@ func (n *node) leave(me *worker) {
 
 // abandon takes the nodes of a fiber that Close ends out of their queues.
 func (w *wait) abandon() {
-	switch {
-	case w.nodes == 0 && w.n == 0:
+	if w.nodes == 0 {
 		(*single)(unsafe.Pointer(w)).leave(nil)
 	}
 	for i := range uintptr(w.n) {
-		(*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))).leave(nil)
+		if x := (*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))); x.on != nil {
+			x.leave(nil)
+		}
 	}
 	if w.token != 0 {
 		nodeAt(w.token).leave(nil)
