@@ -26,7 +26,10 @@
 // fibers. Join, Detach and Unpark work on goroutines, on threads and on fibers;
 // JoinFor, which has a bound, not on fibers. A fiber can unpark and join those
 // of other schedulers; such a join takes a thread that waits, as Blocking does.
-// A goroutine that waits sleeps on a futex and holds up no other.
+// A goroutine that waits sleeps on a futex and holds up no other; in JoinContext
+// and WaitContext it holds no thread either. A fiber that waits at an lwp.Ring or
+// in an lwp.Handler, on whatever side, leaves its worker to others and waits for
+// somebody outside: that is no deadlock, and Close waits for it.
 // Where Yield, Sleep, Exit and Blocking are not called on a fiber they do what
 // package lwp does for a thread, so that a function can serve both. The rest
 // returns ErrNotFiber, ErrFiber or ErrHosted where it does not belong.
