@@ -105,11 +105,12 @@ func newBounded(p unsafe.Pointer) *bounded {
 	return new(bounded)
 }
 
-// checkPlace panics if p, where a goroutine is about to wait, is on its own
-// stack: that can move meanwhile. What anybody else knows is not there.
+// checkPlace panics if p, what a goroutine is about to wait at or to give others
+// to use, is on its own stack: that can move meanwhile. What anybody else knows
+// is not there.
 func checkPlace(p unsafe.Pointer) {
 	if g := (*asm.G)(pointer(asm.Getg())); uintptr(p)-g.StackLo < g.StackHi-g.StackLo {
-		panic("sched: a goroutine waits for itself, at what lies on its own stack")
+		panic("sched: a goroutine waits at, or with, what lies on its own stack, which moves")
 	}
 }
 
@@ -438,6 +439,9 @@ func (l *Limit) bound() (b bound, err error) {
 		if l.Token.Canceled() {
 			return b, ErrCanceled
 		}
+		if asm.Current() == nil {
+			checkPlace(unsafe.Pointer(l.Token))
+		}
 		b.token = l.Token
 	}
 	if l.Deadline != futex.Never {
@@ -464,10 +468,11 @@ func (w *wait) suspendWithin(me *worker, f *fiber, reason why, b bound, t *node)
 	}
 	if b.token != nil {
 		t.whose, t.index = uintptr(unsafe.Pointer(w)), claimCanceled
-		w.token = uintptr(unsafe.Pointer(t))
-		if !b.token.enter(me, t) && w.quit(claimCanceled) {
+		if b.token.enter(me, t) {
+			w.token = uintptr(unsafe.Pointer(t))
+		} else if w.quit(claimCanceled) {
 			return ErrCanceled
-		}
+		} // else who has the claim is about to resume w
 	}
 	if f != nil {
 		w.suspendUntil(me, f, reason, b.at)
@@ -528,8 +533,8 @@ func (w *wait) suspendUntil(me *worker, f *fiber, reason why, at int64) {
 		me.putBack(to)
 		me.goesOn(f)
 	}
-	if f.timer != 0 {
-		me.disarm(f)
+	if at != 0 && atomic.LoadUint64(&f.word)&fired == 0 {
+		me.disarm(f) // even if f.timer is 0: it may be about to fire
 	}
 	atomic.AndUint64(&f.word, ^uint64(fired|granted))
 }
