@@ -109,6 +109,8 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Fib":        fibRows,
 		"Steal":      stealRows,
 		"Parked":     rowsParked(1000),
+		"MutexFiber": fiberLockRows(),
+		"Timer":      timerRows,
 	} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.name, func(t *testing.T) {

@@ -25,7 +25,7 @@ import (
 // unlock; they are not bound to a CPU, and the time includes their end.
 // ops/turn is how many ops one contender did before the other got the lock:
 // the lower, the fairer, and the more often the lock has to change CPUs.
-func BenchmarkMutex(b *testing.B) { compare(b, mutexRows) }
+func BenchmarkMutex(b *testing.B) { compare(b, mutexRows); compare(b, fiberLockRows()) }
 
 var mutexRows = []row{
 	{"impl=futex/contend=0", aloneFutex},

@@ -347,11 +347,11 @@ func (c *channel) send(value unsafe.Pointer, size uintptr, l *Limit) error {
 		}
 		return outcomes[out]
 	}
-	if me == nil || me.idle() || l != nil {
+	if me == nil || me.idle() || l != nil || !me.canStop() {
 		c.q.latch.unlock()
 		return c.within(toSend, value, size, l)
 	}
-	if !c.q.await(me, uintptr(value), toSend, whySend) {
+	if !c.q.stop(me, uintptr(value), toSend, whySend) {
 		return ErrChanClosed
 	}
 	return nil
@@ -380,11 +380,11 @@ func (c *channel) recv(value unsafe.Pointer, size uintptr, l *Limit) error {
 		}
 		return outcomes[out]
 	}
-	if me == nil || me.idle() || l != nil {
+	if me == nil || me.idle() || l != nil || !me.canStop() {
 		c.q.latch.unlock()
 		return c.within(toRecv, value, size, l)
 	}
-	if !c.q.await(me, uintptr(value), toRecv, whyRecv) {
+	if !c.q.stop(me, uintptr(value), toRecv, whyRecv) {
 		return ErrChanClosed
 	}
 	return nil
@@ -434,7 +434,8 @@ func chanWhy(kind uint8) why {
 	return whyRecv
 }
 
-// within is the wait of a send or recv with a limit, or of one that is no fiber.
+// within is the rest of a send or recv with a limit, or of one that is no fiber,
+// or cannot stop just now. It begins anew.
 func (c *channel) within(kind uint8, value unsafe.Pointer, size uintptr, l *Limit) error {
 	b, err := l.bound()
 	if err != nil {

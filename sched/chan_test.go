@@ -45,8 +45,8 @@ func answered(v int, err error) answer {
 	return answer{isOdd, v}
 }
 
-// A call is one of a channel, and the same of Go's channels.
-type call struct {
+// A chanCall is a call of a channel, and the same of Go's channels.
+type chanCall struct {
 	name  string
 	here  func(c *ints) answer
 	there func(c chan int) answer
@@ -94,7 +94,7 @@ func goes(f func(chan int) answer, c chan int) (a answer) {
 
 const moment = time.Millisecond
 
-var chanCalls = []call{
+var chanCalls = []chanCall{
 	{"Send", func(c *ints) answer { return answered(0, c.Send(7)) }, goSends, true},
 	{"SendWithin", func(c *ints) answer { return answered(0, c.SendWithin(7, sched.For(moment))) }, goSends, false},
 	{"TrySend", func(c *ints) answer { return answered(0, c.TrySend(7)) }, goSends, false},

@@ -41,6 +41,3 @@ func (e *Error) Unwrap() error { return e.Errno }
 // errNoMemory stands for every failure to get a slot: a fiber has no heap to
 // make an error on.
 var errNoMemory = &Error{"mprotect", syscall.ENOMEM}
-
-// errNoTimer stands for every failure to get memory for a timer.
-var errNoTimer = &Error{"mremap", syscall.ENOMEM}

@@ -26,6 +26,26 @@ var onFiber = []struct {
 	{"Select", Select}, {"SelectWithin", SelectWithin}, {"TrySelect", TrySelect},
 	{"Semaphore.Acquire", (*Semaphore).Acquire}, {"Semaphore.AcquireWithin", (*Semaphore).AcquireWithin},
 	{"Semaphore.TryAcquire", (*Semaphore).TryAcquire}, {"Semaphore.Release", (*Semaphore).Release},
+	{"Mutex.Lock", (*Mutex).Lock}, {"Mutex.TryLock", (*Mutex).TryLock}, {"Mutex.LockWithin", (*Mutex).LockWithin},
+	{"Mutex.Unlock", (*Mutex).Unlock},
+	{"RWMutex.RLock", (*RWMutex).RLock}, {"RWMutex.RLockWithin", (*RWMutex).RLockWithin},
+	{"RWMutex.TryRLock", (*RWMutex).TryRLock}, {"RWMutex.RUnlock", (*RWMutex).RUnlock}, {"RWMutex.Lock", (*RWMutex).Lock},
+	{"RWMutex.LockWithin", (*RWMutex).LockWithin}, {"RWMutex.TryLock", (*RWMutex).TryLock}, {"RWMutex.Unlock", (*RWMutex).Unlock},
+	{"Cond.Wait", (*Cond).Wait}, {"Cond.WaitWithin", (*Cond).WaitWithin}, {"Cond.Signal", (*Cond).Signal},
+	{"Cond.Broadcast", (*Cond).Broadcast},
+	{"WaitGroup.Add", (*WaitGroup).Add}, {"WaitGroup.Done", (*WaitGroup).Done}, {"WaitGroup.Wait", (*WaitGroup).Wait},
+	{"WaitGroup.WaitWithin", (*WaitGroup).WaitWithin},
+	{"Barrier.Init", (*Barrier).Init}, {"Barrier.Wait", (*Barrier).Wait}, {"Barrier.WaitWithin", (*Barrier).WaitWithin},
+	{"Once.Do", (*Once).Do}, {"Once.DoWithin", (*Once).DoWithin},
+	{"Event.Set", (*Event).Set}, {"Event.Reset", (*Event).Reset}, {"Event.IsSet", (*Event).IsSet}, {"Event.Wait", (*Event).Wait},
+	{"Event.WaitWithin", (*Event).WaitWithin}, {"Event.Case", (*Event).Case}, {"eventReady", eventReady},
+	{"Token.Case", (*Token).Case}, {"tokenReady", tokenReady},
+
+	{"GroupGo", GroupGo[int]}, {"GroupTryGo", GroupTryGo[int]}, {"Group.Wait", (*Group).Wait}, {"Group.WaitWithin", (*Group).WaitWithin},
+	{"Group.Token", (*Group).Token}, {"Group.Cancel", (*Group).Cancel}, {"Group.SetLimit", (*Group).SetLimit}, {"member", memberFn},
+	{"After", After}, {"AfterFunc", AfterFunc[int]}, {"Timer.Reset", (*Timer).Reset}, {"Timer.ResetAt", (*Timer).ResetAt}, {"Timer.Stop", (*Timer).Stop},
+	{"Timer.Wait", (*Timer).Wait}, {"Timer.WaitWithin", (*Timer).WaitWithin}, {"Every", Every}, {"Ticker.Reset", (*Ticker).Reset},
+	{"Ticker.Stop", (*Ticker).Stop}, {"Ticker.Wait", (*Ticker).Wait}, {"Ticker.WaitWithin", (*Ticker).WaitWithin},
 }
 
 // onThread are the functions that run on a worker's or a helper's own stack.
@@ -34,7 +54,7 @@ var onThread = []struct {
 	fn   any
 }{
 	{"worker.main", (*worker).main}, {"poll", (*worker).poll}, {"feed", (*core).feed}, {"deliver", (*fiber).deliver},
-	{"refill", refillFn}, {"spill", spillFn}, {"arm", armFn}, {"disarm", disarmFn}, {"submit", submitFn},
+	{"refill", refillFn}, {"spill", spillFn}, {"arm", armFn}, {"disarm", disarmFn}, {"now", nowFn}, {"retime", retimeFn}, {"settle", settleFn}, {"submit", submitFn},
 	{"helper.main", (*helper).main}, {"helper.exit", (*helper).exit}, {"hold", holdFn}, {"drop", dropFn}, {"report", reportFn},
 	{"tell", tellFn}, {"lock", lockFn}, {"claim", claimFn}, {"signal", signalFn}, {"outside", outsideFn}, {"outsideUntil", outsideUntilFn},
 	{"newLocals", newLocalsFn}, {"freeLocals", freeLocalsFn}, {"stackOf", stackOf}, {"faulted", faulted},

@@ -328,6 +328,9 @@ func ended() (*asm.Context, *uint32) {
 	if f.flags != 0 || w.faulted != 0 {
 		f.end()
 		w = self() // destructors may have moved it
+		if f.flags&hasGroup != 0 {
+			f.leaveGroup(w)
+		}
 	}
 	w.stats.ends++
 	j := link(atomic.LoadUint64(&f.word) & joinMask)
@@ -399,11 +402,12 @@ func (f *fiber) end() {
 			w.call(holdFn, unsafe.Pointer(f))
 		}
 	}
-	if f.timer != 0 {
-		w.disarm(f) // it faulted on its way to a wait
-	}
 	if f.flags&hasLocals != 0 {
 		f.endLocals()
+	}
+	if f.flags&hasGroup != 0 {
+		f.flags &= hasFault | hasGroup | hasRoot // see leaveGroup
+		return
 	}
 	if f.flags&hasRoot != 0 {
 		endRoot(f.root)

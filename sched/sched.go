@@ -75,6 +75,7 @@ var start = sync.OnceValue(func() error {
 		return err
 	}
 	fences = asm.InitFences()
+	asm.InitClock()
 	asm.SetEnded(&endedFn)
 	return nil
 })
@@ -276,11 +277,11 @@ func (c *core) free() {
 			}
 		})
 	}
+	c.timers.drop()
 	c.abandon() // not before: a Join may have been about to take a fault
 	for class := range c.pools {
 		c.pools[class].drop()
 	}
-	c.timers.drop()
 	for _, w := range c.workers {
 		freeBlock(unsafe.Pointer(w.loop))
 	}

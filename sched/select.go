@@ -17,7 +17,7 @@ type Case struct {
 	later uint32 // number of the case whose latch is taken after this one's, or 0
 
 	// ready says whether a case is ready that is not a channel's, and takes what
-	// makes it so if it shall; under the latch.
+	// makes it so if it shall. It is nosplit, as it is called under the latch.
 	ready func(on unsafe.Pointer, take bool) bool
 }
 

@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"math"
 	"unsafe"
 
 	"lwprt/asm"
@@ -15,6 +16,9 @@ type Semaphore struct {
 	n int64
 	q queue
 }
+
+// MaxPermits is the largest number of permits that a Semaphore can hold.
+const MaxPermits = math.MaxInt32
 
 // noCopy makes go vet's copylocks report copies of the struct that holds it.
 type noCopy struct{}
@@ -83,6 +87,7 @@ func (s *Semaphore) take(n int) bool {
 
 // acquireAs is acquire with w to wait.
 func (s *Semaphore) acquireAs(w *bounded, n int, b bound) error {
+	asm.StopRoom() // not to run out of stack in the queue
 	me, f := here()
 	w.begin(me, f, !b.none())
 	w.value = uintptr(n)
@@ -134,22 +139,32 @@ func (s *Semaphore) deal(me *worker) (first *node) {
 	return first
 }
 
-// Release gives n permits.
+// Release gives n permits. It panics if n is negative, or there would be more
+// than MaxPermits.
 //
 // Context: anywhere; it never waits.
 func (s *Semaphore) Release(n int) {
 	checkPermits(n)
-	s.release(int64(n))
+	if !s.release(int64(n)) {
+		panic("sched: more permits than a Semaphore can hold")
+	}
 }
 
+// release is Release, and reports false if that would be too many.
+//
 //go:nosplit // see latch
-func (s *Semaphore) release(n int64) {
+func (s *Semaphore) release(n int64) bool {
 	me, _ := here()
 	s.q.latch.lock(me)
+	if n > MaxPermits-s.n {
+		s.q.latch.unlock()
+		return false
+	}
 	s.n += n
 	next := s.deal(me)
 	s.q.latch.unlock()
 	next.resumeAll(me)
+	return true
 }
 
 func checkPermits(n int) {

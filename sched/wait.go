@@ -48,7 +48,7 @@ import (
 // A queue is the part of a primitive where waiters are, first come first.
 type queue struct {
 	latch latch
-	_     uint32
+	timed bool    // it is that of a Timer
 	first uintptr // *node
 	last  uintptr
 }
@@ -82,7 +82,6 @@ type wait struct {
 const (
 	claimTimeout  = 1<<31 + iota // the deadline has passed
 	claimCanceled                // the index of the Token's node
-	claimNoTimer                 // there was no memory for the timer
 )
 
 // A single is a wait in one queue.
@@ -120,17 +119,28 @@ type why uint32
 const (
 	whyMutex why = iota
 	whySemaphore
+	whyRead
+	whyWrite
+	whyCond
+	whyWaitGroup
+	whyBarrier
+	whyOnce
+	whyEvent
 	whySend
 	whyRecv
 	whySendNil
 	whyRecvNil
 	whySelect
+	whyTimer
+	whyTicker
+	whyGroup
 )
 
 var whyNames = [...]string{
-	whyMutex: "mutex", whySemaphore: "semaphore",
+	whyMutex: "mutex", whySemaphore: "semaphore", whyRead: "read lock", whyWrite: "write lock", whyCond: "cond",
+	whyWaitGroup: "wait group", whyBarrier: "barrier", whyOnce: "once", whyEvent: "event",
 	whySend: "chan send", whyRecv: "chan receive", whySendNil: "chan send (nil chan)", whyRecvNil: "chan receive (nil chan)",
-	whySelect: "select",
+	whySelect: "select", whyTimer: "timer", whyTicker: "ticker", whyGroup: "group",
 }
 
 //go:nosplit // a stack that runs out must not do so here: see latch
@@ -151,32 +161,48 @@ func here() (*worker, *fiber) {
 	return me, me.running()
 }
 
-// await has the running fiber wait in q, whose latch it holds, until the node is taken, and
-// returns what that says. It gives the latch back.
+// await has the running fiber wait in q, whose latch it holds, until the node is
+// taken, and returns what that says. It gives the latch back.
 //
 //go:nosplit // as node.of
 func (q *queue) await(me *worker, value uintptr, kind uint8, reason why) (ok bool) {
+	if me.canStop() {
+		return q.stop(me, value, kind, reason)
+	}
+	var s single
+	f := me.running()
+	s.begin(me, f, false)
+	s.value, s.kind = value, kind
+	q.add(&s.node)
+	q.latch.unlock()
+	s.suspend(me, f, reason)
+	return s.ok
+}
+
+// canStop says whether the running fiber can stop with a latch held: when next
+// would have other things to do, that would be for too long.
+//
+//go:nosplit // as node.of
+func (w *worker) canStop() bool { return w.tick > 1 }
+
+// stop is await if canStop. The latch is held until the fiber is off its stack:
+// whoever takes the node can make it ready without further ado.
+//
+//go:nosplit // as node.of
+func (q *queue) stop(me *worker, value uintptr, kind uint8, reason why) (ok bool) {
 	f := me.running()
 	var s single
-	s.fiber, s.core = uintptr(unsafe.Pointer(f)), uintptr(unsafe.Pointer(me.core))
+	s.fiber, s.core, s.off = uintptr(unsafe.Pointer(f)), uintptr(unsafe.Pointer(me.core)), true
 	s.whose, s.index = uintptr(unsafe.Pointer(&s.wait)), 1
 	s.value, s.kind = value, kind
 	q.add(&s.node)
-	if me.tick <= 1 { // next has other things to do, which take too long for a latch
-		q.latch.unlock()
-		s.suspend(me, f, reason)
-		return s.ok
-	}
-	// The latch is held until f is off its stack: whoever takes the node can
-	// make f ready without further ado.
 	me.tick--
-	s.off = true
 	f.stopAt(&s.wait, reason, me.clock)
 	me.enter()
 	to := me.newest()
 	me.leave()
 	me.setRunning(to)
-	asm.Switch(&f.Context, &to.Context, (*uint32)(noescape(unsafe.Pointer(&q.latch))))
+	asm.Switch(&f.Context, &to.Context, (*uint32)(noescape(unsafe.Pointer(&q.latch)))) // q can lie on a stack
 	return s.ok
 }
 
@@ -410,14 +436,22 @@ func (f *fiber) stopAt(w *wait, reason why, since uint64) {
 	f.setState(waits)
 }
 
-// A Limit bounds a wait. The zero Limit does not.
+// A Limit bounds a wait: what comes first of those that are set does. The zero
+// Limit does not bound it.
 type Limit struct {
+	Timeout  time.Duration  // no longer than that, from when the wait begins, if not 0: ErrTimeout
 	Deadline futex.Deadline // no later than that: ErrTimeout
 	Token    *Token         // no longer than until its Cancel: ErrCanceled
 }
 
-// For returns the Limit that comes in d.
-func For(d time.Duration) Limit { return Limit{Deadline: futex.After(d)} }
+// For returns the Limit that ends each wait after d. The clock is read when a
+// wait really begins. Nothing waits if d is not positive.
+func For(d time.Duration) Limit {
+	if d <= 0 {
+		d = -1
+	}
+	return Limit{Timeout: d}
+}
 
 // Until returns the Limit that is t's Cancel.
 func Until(t *Token) Limit { return Limit{Token: t} }
@@ -444,11 +478,20 @@ func (l *Limit) bound() (b bound, err error) {
 		}
 		b.token = l.Token
 	}
+	if l.Timeout != 0 {
+		if l.Timeout < 0 {
+			return b, ErrTimeout
+		}
+		me, _ := here()
+		b.at = later(clockNow(me), int64(l.Timeout))
+	}
 	if l.Deadline != futex.Never {
 		if l.Deadline.Passed() {
 			return b, ErrTimeout
 		}
-		b.at = max(l.Deadline.Monotonic(), 1)
+		if at := max(l.Deadline.Monotonic(), 1); b.at == 0 || at < b.at {
+			b.at = at
+		}
 	}
 	return b, nil
 }
@@ -481,16 +524,13 @@ func (w *wait) suspendWithin(me *worker, f *fiber, reason why, b bound, t *node)
 		outOf(nil, outsideUntilFn, unsafe.Pointer(&o))
 	}
 	if w.token != 0 {
-		me, _ = here()
-		t.leave(me)
+		b.token.q.drop(t)
 	}
 	switch w.claim {
 	case claimTimeout:
 		return ErrTimeout
 	case claimCanceled:
 		return ErrCanceled
-	case claimNoTimer:
-		return errNoTimer
 	}
 	return nil
 }
@@ -506,14 +546,10 @@ func (w *wait) quit(claim uint32) bool { return atomic.CompareAndSwapUint32(&w.c
 //go:nosplit // as node.of
 func (w *wait) suspendUntil(me *worker, f *fiber, reason why, at int64) {
 	until := uint64(granted)
+	e := entry{owner: uintptr(unsafe.Pointer(f))}
 	if at != 0 {
 		until |= fired
-		if me.arm(f, at) != 0 {
-			if w.quit(claimNoTimer) {
-				return
-			}
-			until = granted
-		}
+		me.core.arm(me, &e, at)
 	}
 	for {
 		word := atomic.LoadUint64(&f.word)
@@ -533,8 +569,8 @@ func (w *wait) suspendUntil(me *worker, f *fiber, reason why, at int64) {
 		me.putBack(to)
 		me.goesOn(f)
 	}
-	if at != 0 && atomic.LoadUint64(&f.word)&fired == 0 {
-		me.disarm(f) // even if f.timer is 0: it may be about to fire
+	if at != 0 {
+		me.core.disarm(me, &e)
 	}
 	atomic.AndUint64(&f.word, ^uint64(fired|granted))
 }
@@ -568,16 +604,19 @@ var (
 	}
 )
 
-// leave takes n out of its queue, if it is there.
+// leave takes n, of a fiber, out of its queue, if it is there. (A goroutine's
+// primitive can lie on its stack, and elsewhere by now.)
 //
 //go:nosplit // as node.of
 func (n *node) leave(me *worker) {
 	q := (*queue)(pointer(n.queue))
 	q.latch.lock(me)
+	var c *core
 	if n.queued {
-		q.remove(n)
+		c = q.unqueue(me, n)
 	}
 	q.latch.unlock()
+	c.settles(me)
 }
 
 // abandon takes the nodes of a fiber that Close ends out of their queues.
