@@ -125,3 +125,9 @@ func (c *Chan[T]) Waiting0() int {
 	}
 	return c.Waiting()
 }
+
+// Deserted says that nobody is in the queue of c, without a look at who is.
+func (c *Chan[T]) Deserted() bool { return c.c.q.first == 0 && c.c.q.last == 0 }
+
+// Deserted is that of t.
+func (t *Token) Deserted() bool { return t.q.first == 0 && t.q.last == 0 }

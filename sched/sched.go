@@ -271,9 +271,7 @@ func (c *core) free() {
 	for class := range c.pools {
 		c.pools[class].each(func(k *chunk) {
 			for i := range k.used {
-				if f := k.fiberAt(i); f.state == waits {
-					(*wait)(pointer(f.reason)).abandon()
-				}
+				k.fiberAt(i).abandon()
 			}
 		})
 	}

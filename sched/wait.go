@@ -42,7 +42,7 @@ import (
 // A waiter can be a fiber of another scheduler, which Close may be ending just
 // now, in a deadlock. Whoever takes its node holds that scheduler (fiber.hold)
 // from then on until it has resumed the fiber. Close takes the nodes of the
-// fibers that it ends out of their queues, under the latches (wait.abandon);
+// fibers that it ends out of their queues, under the latches (fiber.abandon);
 // whoever finds one before that cannot hold the scheduler, and drops the node.
 
 // A queue is the part of a primitive where waiters are, first come first.
@@ -427,11 +427,15 @@ func (w *wait) suspend(me *worker, f *fiber, reason why) {
 	}
 }
 
+// isWait is set in fiber.reasonLen when reason is a *wait: also after the wait,
+// until the fiber stops again.
+const isWait = 1 << 31
+
 // stopAt is stop of a fiber that waits at a primitive.
 //
 //go:nosplit // as node.of
 func (f *fiber) stopAt(w *wait, reason why, since uint64) {
-	f.reason, f.reasonLen = uintptr(unsafe.Pointer(w)), uint32(reason)
+	f.reason, f.reasonLen = uintptr(unsafe.Pointer(w)), uint32(reason)|isWait
 	f.since = since
 	f.setState(waits)
 }
@@ -619,17 +623,24 @@ func (n *node) leave(me *worker) {
 	c.settles(me)
 }
 
-// abandon takes the nodes of a fiber that Close ends out of their queues.
-func (w *wait) abandon() {
-	if w.nodes == 0 {
+// abandon takes the nodes of a fiber that Close ends out of their queues. If
+// somebody has resumed it, after the last worker had gone, it would have done
+// that itself, but for the node that was taken: what that was in can be gone.
+func (f *fiber) abandon() {
+	if f.state != waits && (f.state != runnable || f.reasonLen&isWait == 0) {
+		return
+	}
+	w := (*wait)(pointer(f.reason))
+	resumed := f.state == runnable
+	if w.nodes == 0 && (!resumed || w.many && w.claim != 1) {
 		(*single)(unsafe.Pointer(w)).leave(nil)
 	}
 	for i := range uintptr(w.n) {
-		if x := (*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))); x.on != nil {
+		if x := (*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))); x.on != nil && !(resumed && w.claim == x.index) {
 			x.leave(nil)
 		}
 	}
-	if w.token != 0 {
+	if w.token != 0 && !(resumed && w.claim == claimCanceled) {
 		nodeAt(w.token).leave(nil)
 	}
 }
