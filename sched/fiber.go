@@ -50,7 +50,7 @@ type fiber struct {
 	fault     uintptr // *lwp.Fault that it died of; before, one that it got from a Join
 	local     uintptr // *locals
 	reason    uintptr // the text of a constant; or, in state waits, *wait
-	reasonLen uint32  // of the text; or a why
+	reasonLen uint32  // of the text; or a why, with isWait
 	root      uint32  // what keeps its function and argument reachable, if a goroutine spawned it
 	since     uint64  // ticks of the worker's clock when it stopped
 	group     uintptr // *Group that it is a member of

@@ -271,12 +271,7 @@ func (c *core) free() {
 	for class := range c.pools {
 		c.pools[class].each(func(k *chunk) {
 			for i := range k.used {
-				switch f := k.fiberAt(i); {
-				case f.state == waits:
-					(*wait)(pointer(f.reason)).abandon(why(f.reasonLen))
-				case f.state == parked && f.flags&hasToken != 0:
-					(*wait)(pointer(uintptr(unsafe.Pointer(f)) - uintptr(f.prev))).abandon(0)
-				}
+				k.fiberAt(i).abandon()
 			}
 		})
 	}
