@@ -133,6 +133,7 @@ const (
 	whyTimer
 	whyTicker
 	whyGroup
+	whyPark
 	whySleep
 	whyJoin
 )
@@ -141,7 +142,7 @@ var whyNames = [...]string{
 	whyMutex: "mutex", whySemaphore: "semaphore", whyRead: "read lock", whyWrite: "write lock", whyCond: "cond",
 	whyWaitGroup: "wait group", whyBarrier: "barrier", whyOnce: "once", whyEvent: "event",
 	whySend: "chan send", whyRecv: "chan receive", whySendNil: "chan send (nil chan)", whyRecvNil: "chan receive (nil chan)",
-	whySelect: "select", whyTimer: "timer", whyTicker: "ticker", whyGroup: "group", whySleep: "sleep", whyJoin: "join",
+	whySelect: "select", whyTimer: "timer", whyTicker: "ticker", whyGroup: "group", whyPark: "park", whySleep: "sleep", whyJoin: "join",
 }
 
 //go:nosplit // a stack that runs out must not do so here: see latch
@@ -619,13 +620,26 @@ func (n *node) leave(me *worker) {
 	c.settles(me)
 }
 
-// abandon takes the nodes of a fiber that Close ends out of their queues.
-func (w *wait) abandon() {
-	if w.nodes == 0 {
-		s := (*single)(unsafe.Pointer(w))
-		s.leave(nil)
-		if s.queue == 0 && s.value != 0 { // a JoinWithin's waiter
-			freeBlock(pointer(s.value))
+// abandon takes the nodes of a fiber that Close ends out of their queues. Others
+// may have waited behind it for their turn. A primitive is there as long as a node
+// is in its queue.
+func (w *wait) abandon(reason why) {
+	if reason == whyJoin {
+		freeBlock(pointer((*single)(unsafe.Pointer(w)).value))
+	}
+	if n := &(*single)(unsafe.Pointer(w)).node; w.nodes == 0 && n.queued {
+		q := pointer(n.queue)
+		switch reason {
+		case whySemaphore:
+			(*Semaphore)(unsafe.Add(q, -int(unsafe.Offsetof(Semaphore{}.q)))).withdraw(n)
+		case whyRead:
+			(*RWMutex)(unsafe.Add(q, -int(unsafe.Offsetof(RWMutex{}.readers)))).withdraw(n, rwReader)
+		case whyWrite:
+			(*RWMutex)(unsafe.Add(q, -int(unsafe.Offsetof(RWMutex{}.writers)))).withdraw(n, rwWriter)
+		case whyBarrier:
+			(*Barrier)(unsafe.Add(q, -int(unsafe.Offsetof(Barrier{}.q)))).abandon(n)
+		default:
+			n.leave(nil)
 		}
 	}
 	for i := range uintptr(w.n) {

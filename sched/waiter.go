@@ -1,10 +1,13 @@
 package sched
 
 import (
+	"context"
 	"sync/atomic"
 	"unsafe"
 
+	"lwprt/asm"
 	"lwprt/futex"
+	"lwprt/lwp"
 )
 
 // A waiter is a goroutine, or a thread that is no worker, that waits for one
@@ -14,8 +17,9 @@ type waiter struct {
 	word uint32 // futex word: 0, then what has happened
 	all  bool
 	next uintptr // in core.waiters, under core.mu; or in the list of free ones
+	gate uintptr // *lwp.Parker of a goroutine that waits in a channel operation; or 0
 	node uintptr // *node to resume, where the one who waits does so by a wait; or 0
-	_    [unit - 24]byte
+	_    [unit - 32]byte
 }
 
 // Values of waiter.word.
@@ -64,21 +68,45 @@ func freeBlock(p unsafe.Pointer) {
 // tell lets the one who waits go on. The block may serve another by the time
 // of the wake, which is then spurious.
 func (w *waiter) tell(what uint32) {
-	if atomic.CompareAndSwapUint32(&w.word, 0, what) {
-		if n := nodeAt(w.node); n == nil {
-			futex.Wake(&w.word, futex.All)
-		} else if me := self(); n.claimed(me) {
+	gate, n := (*lwp.Parker)(pointer(w.gate)), nodeAt(w.node)
+	if !atomic.CompareAndSwapUint32(&w.word, 0, what) {
+		return
+	}
+	if n != nil {
+		if me := self(); n.claimed(me) {
 			n.resume(me)
 		}
+		return
 	}
+	if gate != nil {
+		gate.Signal()
+		return
+	}
+	futex.Wake(&w.word, futex.All)
+}
+
+// patience is how long to wait: until a deadline or, on a goroutine, at a gate until
+// a context is done.
+type patience struct {
+	d    futex.Deadline
+	ctx  context.Context
+	gate *lwp.Gate
 }
 
 // await enters w, whose word is 0, in c's list and sleeps until it is told
-// something or the deadline has passed.
-func (c *core) await(w *waiter, d futex.Deadline) uint32 {
+// something or p is at its end.
+func (c *core) await(w *waiter, p patience) uint32 {
+	if p.gate != nil {
+		w.gate = uintptr(unsafe.Pointer(p.gate.Parker))
+	}
 	c.enlist(w)
+	if asm.Current() == nil {
+		if p.gate != nil {
+			w.awaitGate(p)
+		}
+	}
 	for atomic.LoadUint32(&w.word) == 0 {
-		if out, _ := futex.WaitUntil(&w.word, 0, d); out == futex.TimedOut {
+		if out, _ := futex.WaitUntil(&w.word, 0, p.d); out == futex.TimedOut {
 			w.tell(late)
 		}
 	}
@@ -103,4 +131,15 @@ func (c *core) delist(w *waiter) {
 		}
 	}
 	c.mu.Unlock()
+}
+
+// awaitGate sleeps in a channel operation until w is told something.
+func (w *waiter) awaitGate(p patience) {
+	select {
+	case <-p.gate.C:
+	case <-p.ctx.Done():
+		if !atomic.CompareAndSwapUint32(&w.word, 0, late) {
+			<-p.gate.C
+		}
+	}
 }
