@@ -249,6 +249,10 @@ func (c *core) abandon() {
 				lwp.DropFault((*lwp.Fault)(pointer(f.fault)))
 			}
 			if f.flags&hasLocals != 0 {
+				if l := (*locals)(pointer(f.local)); l.fault != 0 {
+					lwp.DropFault((*lwp.Fault)(pointer(l.fault)))
+					l.fault = 0
+				}
 				(*locals)(pointer(f.local)).Reset()
 				freeLocalsFn(pointer(f.local))
 			}
