@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -13,11 +14,14 @@ import (
 // sender and the receiver run on two CPUs and do nothing else; the receiver adds
 // up what it gets.
 //
-//   - ring, op=spsc: lwp.Ring for one sender and one receiver, between two
-//     threads. It carries values without pointers.
-//   - ringmpmc: the same ring for many of either.
-//   - chan: a channel of Go's between two goroutines, with GOMAXPROCS=2.
+//   - ring: lwp.Ring for one sender and one receiver, between two threads. It
+//     carries values without pointers.
+//   - ringmpmc: the same for many of either.
 //   - ringgo: lwp.Ring for one and one between two goroutines.
+//   - chan: a channel between two goroutines, with GOMAXPROCS=2. They may take
+//     turns on one thread, and mostly do where one has to wait for the other.
+//   - lockedchan: the same with both goroutines locked to threads of their own.
+//   - fibers: lwp.Ring between two fibers of one worker.
 //
 // cap is the capacity. With 1 every value is a hand-over, and where a side falls
 // asleep its wake-up.
@@ -30,11 +34,12 @@ var queueRows = func() (rows []row) {
 			row{name("ring"), func(b *testing.B) error { return queueThreads(b, capacity, lwp.SPSC) }},
 			row{name("ringmpmc"), func(b *testing.B) error { return queueThreads(b, capacity, lwp.MPMC) }},
 			row{name("ringgo"), withProcs(2, func(b *testing.B) error { return queueGo(b, capacity) })},
-			row{name("chan"), withProcs(2, func(b *testing.B) error { return queueChan(b, capacity) })},
+			row{name("chan"), withProcs(2, func(b *testing.B) error { return queueChan(b, capacity, false) })},
+			row{name("lockedchan"), withProcs(2, func(b *testing.B) error { return queueChan(b, capacity, true) })},
 		)
 	}
 	return append(rows,
-		row{"impl=ring/op=fibers/cap=64", queueFibers},
+		row{"impl=fibers/cap=64", queueFibers},
 	)
 }()
 
@@ -136,18 +141,26 @@ func queueGo(b *testing.B, capacity int) error {
 	return queued(b, s, v)
 }
 
-func queueChan(b *testing.B, capacity int) error {
+func queueChan(b *testing.B, capacity int, locked bool) error {
 	c := make(chan uint64, capacity)
 	g := new(gate)
 	s, v := &queueEnd{n: b.N}, &queueEnd{n: b.N}
 	var wg sync.WaitGroup
 	wg.Go(func() {
+		if locked {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+		}
 		g.pass()
 		for i := range uint64(s.n) {
 			c <- i
 		}
 	})
 	wg.Go(func() {
+		if locked {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+		}
 		g.pass()
 		for range v.n {
 			v.sum += <-c

@@ -122,7 +122,8 @@ func NewHandlerConfig[T any](fn func(*T), config HandlerConfig) (*Handler[T], er
 
 // Call has the handler's function run with arg and waits until it has returned.
 //
-// Context: thread or green thread, which needs 600 bytes of stack; goroutine.
+// Context: goroutine, thread; green thread with a stack of 4 KiB, or 2 KiB and little else
+// on it.
 // Errors: ErrNilFunc for a handler that is nil or zero; ErrHandlerClosed, ErrGoexit; *Fault if the function panicked; ErrHosted
 // in a process of Fork or StartProcess, where there are no goroutines.
 // Ordering: what happens before Call happens before the function runs; its end

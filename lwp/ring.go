@@ -369,7 +369,8 @@ func relax(spins int) {
 
 // Send sends v and waits until there is room.
 //
-// Context: goroutine, thread, green thread, which needs 700 bytes of stack.
+// Context: goroutine, thread; green thread with a stack of 4 KiB, or 2 KiB and little else
+// on it.
 // Errors: ErrRingClosed, also if the ring is closed meanwhile.
 func (r *Ring[T]) Send(v T) error {
 	if err := r.TrySend(v); err != ErrRingFull {

@@ -43,8 +43,12 @@ func MakeChan[T any](n int) *Chan[T] {
 }
 
 // Init gives c, which is not in use, a buffer of len(buf) values. buf stays in
-// memory as long as c: in one struct with it, for instance.
+// memory as long as c: in one struct with it, for instance. On a goroutine it
+// must not be on the stack, which moves.
 func (c *Chan[T]) Init(buf []T) {
+	if asm.Current() == nil {
+		checkPlace(unsafe.Pointer(unsafe.SliceData(buf)))
+	}
 	c.c = channel{buf: uintptr(unsafe.Pointer(unsafe.SliceData(buf))), cap: uintptr(len(buf))}
 }
 
@@ -210,6 +214,15 @@ func move(to, from unsafe.Pointer, size uintptr) {
 		*(*uint64)(to) = *(*uint64)(from)
 		return
 	}
+	moveBytes(to, from, size)
+}
+
+// moveBytes is a call, and not for its own sake: with a constant size, and an
+// address that was a uintptr, Go 1.26's compiler dies of a copy.
+//
+//go:nosplit // see latch
+//go:noinline
+func moveBytes(to, from unsafe.Pointer, size uintptr) {
 	copy(unsafe.Slice((*byte)(to), size), unsafe.Slice((*byte)(from), size))
 }
 
@@ -222,8 +235,9 @@ func (c *channel) partner(me *worker, kind uint8) *node {
 		n := nodeAt(at)
 		at = n.next
 		if n.kind == kind {
+			ok := n.claimed(me)
 			c.q.remove(n)
-			if n.claimed(me) {
+			if ok {
 				return n
 			}
 		}

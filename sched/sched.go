@@ -267,7 +267,7 @@ func (c *core) abandon() {
 // from outside is waited for.
 func (c *core) free() {
 	for class := range c.pools {
-		c.pools[class].each(func(k *chunk) { atomic.StoreUintptr(&k.owner, 0) })
+		c.pools[class].each(func(k *chunk) { atomic.OrUintptr(&k.owner, closedOwner) })
 	}
 	for c.users.Load() != 0 {
 		time.Sleep(10 * time.Microsecond)
@@ -275,12 +275,7 @@ func (c *core) free() {
 	for class := range c.pools {
 		c.pools[class].each(func(k *chunk) {
 			for i := range k.used {
-				switch f := k.fiberAt(i); {
-				case f.state == waits:
-					(*wait)(pointer(f.reason)).abandon(why(f.reasonLen))
-				case f.state == parked && f.flags&hasToken != 0:
-					(*wait)(pointer(uintptr(unsafe.Pointer(f)) - uintptr(f.prev))).abandon(whyPark)
-				}
+				k.fiberAt(i).abandon()
 			}
 		})
 	}

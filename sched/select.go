@@ -14,7 +14,7 @@ type Case struct {
 	on    unsafe.Pointer // what begins with the queue; nil is never ready
 	data  unsafe.Pointer // the value, for a channel
 	size  uintptr
-	later uintptr // *Case, whose latch is taken after this one's
+	later uint32 // number of the case whose latch is taken after this one's, or 0
 
 	// ready says whether a case is ready that is not a channel's, and takes what
 	// makes it so if it shall. It is nosplit, as it is called under the latch.
@@ -64,7 +64,7 @@ func TrySelect(cases ...Case) (int, error) {
 	if out != notReady {
 		return i, cases[i].result(out)
 	}
-	first.unlock()
+	first.unlock(cases)
 	return -1, ErrNotReady
 }
 
@@ -95,6 +95,7 @@ func chooseHosted(cases []Case, b bound) (int, error) {
 	for i := range cases {
 		checkPlace(cases[i].on)
 		kept[i] = *(*Case)(noescape(unsafe.Pointer(&cases[i])))
+		kept[i].data = nil // which may be on the stack
 		if size := kept[i].size; size != 0 {
 			boxes[i] = newBox(size)
 			move(boxes[i], cases[i].data, size)
@@ -129,7 +130,7 @@ func (w *wait) choose(cases []Case, b bound, t *node) (int, error) {
 		}
 		lim := b
 		lim.at = w.enterAll(me, f, cases, b.at)
-		first.unlock()
+		first.unlock(cases)
 		err := w.suspendWithin(me, f, whySelect, lim, t)
 		w.leaveAll(cases, err == nil)
 		if err == ErrTimeout && lim.at != b.at || err == nil && cases[w.claim-1].again() {
@@ -188,33 +189,37 @@ func (x *Case) result(out outcome) error {
 	return outcomes[out]
 }
 
-// inOrder links the cases in the order of their latches and returns the first.
-func inOrder(cases []Case) *Case {
-	var first uintptr
+// An order is the number, from 1, of the case whose latch is taken first, which
+// leads to the others; 0 if there is none. They are numbers and not addresses:
+// on a goroutine the cases can lie on its stack, and that can move.
+type order uint32
+
+// inOrder links the cases in the order of their latches.
+func inOrder(cases []Case) order {
+	var first uint32
 	for i := range cases {
 		x := &cases[i]
 		if x.on == nil {
 			continue
 		}
 		at := &first
-		for *at != 0 && uintptr((*Case)(pointer(*at)).on) < uintptr(x.on) {
-			at = &(*Case)(pointer(*at)).later
+		for *at != 0 && uintptr(cases[*at-1].on) < uintptr(x.on) {
+			at = &cases[*at-1].later
 		}
-		x.later = *at
-		*at = uintptr(unsafe.Pointer(x))
+		x.later, *at = *at, uint32(i+1)
 	}
-	return (*Case)(pointer(first))
+	return order(first)
 }
 
-// lock takes the latches of x and those after it, each once.
+// lock takes the latches of the cases, each once.
 //
 //go:nosplit // see latch
-func (x *Case) lock(me *worker) {
+func (first order) lock(me *worker, cases []Case) {
 	var last unsafe.Pointer
-	for ; x != nil; x = (*Case)(pointer(x.later)) {
-		if x.on != last {
-			(*queue)(x.on).latch.lock(me)
-			last = x.on
+	for i := uint32(first); i != 0; i = cases[i-1].later {
+		if on := cases[i-1].on; on != last {
+			(*queue)(on).latch.lock(me)
+			last = on
 		}
 	}
 }
@@ -222,22 +227,20 @@ func (x *Case) lock(me *worker) {
 // unlock undoes lock.
 //
 //go:nosplit // see latch
-func (x *Case) unlock() {
+func (first order) unlock(cases []Case) {
 	var last unsafe.Pointer
-	for x != nil {
-		next := (*Case)(pointer(x.later))
-		if x.on != last {
-			last = x.on
-			(*queue)(x.on).latch.unlock()
+	for i := uint32(first); i != 0; i = cases[i-1].later {
+		if on := cases[i-1].on; on != last {
+			last = on
+			(*queue)(on).latch.unlock()
 		}
-		x = next
 	}
 }
 
 // attempt has one of the cases happen that are ready and gives the latches
 // back; or returns notReady, with the latches held.
-func (first *Case) attempt(me *worker, cases []Case) (int, outcome) {
-	first.lock(me)
+func (first order) attempt(me *worker, cases []Case) (int, outcome) {
+	first.lock(me, cases)
 	for {
 		i := pick(me, cases)
 		if i < 0 {
@@ -252,7 +255,7 @@ func (first *Case) attempt(me *worker, cases []Case) (int, outcome) {
 		if out == notReady {
 			continue // somebody else has ended the other side's wait
 		}
-		first.unlock()
+		first.unlock(cases)
 		if n != nil {
 			n.resume(me)
 		}

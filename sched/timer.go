@@ -174,8 +174,9 @@ func (t *Timer) rehost(me *worker) (again *node) {
 		at = n.next
 		f := (*fiber)(pointer(n.of().fiber))
 		if f == nil {
+			ok := n.claimed(me)
 			t.q.remove(n)
-			if n.claimed(me) {
+			if ok {
 				n.next, again = uintptr(unsafe.Pointer(again)), n
 			}
 			continue

@@ -42,8 +42,9 @@ import (
 // A waiter can be a fiber of another scheduler, which Close may be ending just
 // now, in a deadlock. Whoever takes its node holds that scheduler (fiber.hold)
 // from then on until it has resumed the fiber. Close takes the nodes of the
-// fibers that it ends out of their queues, under the latches (wait.abandon);
+// fibers that it ends out of their queues, under the latches (fiber.abandon);
 // whoever finds one before that cannot hold the scheduler, and drops the node.
+// That is the last it does to it: a node that is in no queue can be given up.
 
 // A queue is the part of a primitive where waiters are, first come first.
 type queue struct {
@@ -104,11 +105,12 @@ func newBounded(p unsafe.Pointer) *bounded {
 	return new(bounded)
 }
 
-// checkPlace panics if p, where a goroutine is about to wait, is on its own
-// stack: that can move meanwhile. What anybody else knows is not there.
+// checkPlace panics if p, what a goroutine is about to wait at or to give others
+// to use, is on its own stack: that can move meanwhile. What anybody else knows
+// is not there.
 func checkPlace(p unsafe.Pointer) {
 	if g := (*asm.G)(pointer(asm.Getg())); uintptr(p)-g.StackLo < g.StackHi-g.StackLo {
-		panic("sched: a goroutine waits for itself, at what lies on its own stack")
+		panic("sched: a goroutine waits at, or with, what lies on its own stack, which moves")
 	}
 }
 
@@ -133,7 +135,6 @@ const (
 	whyTimer
 	whyTicker
 	whyGroup
-	whyPark
 	whySleep
 	whyJoin
 )
@@ -142,7 +143,7 @@ var whyNames = [...]string{
 	whyMutex: "mutex", whySemaphore: "semaphore", whyRead: "read lock", whyWrite: "write lock", whyCond: "cond",
 	whyWaitGroup: "wait group", whyBarrier: "barrier", whyOnce: "once", whyEvent: "event",
 	whySend: "chan send", whyRecv: "chan receive", whySendNil: "chan send (nil chan)", whyRecvNil: "chan receive (nil chan)",
-	whySelect: "select", whyTimer: "timer", whyTicker: "ticker", whyGroup: "group", whyPark: "park", whySleep: "sleep", whyJoin: "join",
+	whySelect: "select", whyTimer: "timer", whyTicker: "ticker", whyGroup: "group", whySleep: "sleep", whyJoin: "join",
 }
 
 //go:nosplit // a stack that runs out must not do so here: see latch
@@ -263,8 +264,9 @@ func (q *queue) remove(n *node) {
 func (q *queue) take(me *worker) *node {
 	for q.first != 0 {
 		n := nodeAt(q.first)
+		ok := n.claimed(me)
 		q.remove(n)
-		if n.claimed(me) {
+		if ok {
 			return n
 		}
 	}
@@ -429,11 +431,15 @@ func (w *wait) suspend(me *worker, f *fiber, reason why) {
 	}
 }
 
+// isWait is set in fiber.reasonLen when reason is a *wait: also after the wait,
+// until the fiber stops again.
+const isWait = 1 << 31
+
 // stopAt is stop of a fiber that waits at a primitive.
 //
 //go:nosplit // as node.of
 func (f *fiber) stopAt(w *wait, reason why, since uint64) {
-	f.reason, f.reasonLen = uintptr(unsafe.Pointer(w)), uint32(reason)
+	f.reason, f.reasonLen = uintptr(unsafe.Pointer(w)), uint32(reason)|isWait
 	f.since = since
 	f.setState(waits)
 }
@@ -475,6 +481,9 @@ func (l *Limit) bound() (b bound, err error) {
 		if l.Token.Canceled() {
 			return b, ErrCanceled
 		}
+		if asm.Current() == nil {
+			checkPlace(unsafe.Pointer(l.Token))
+		}
 		b.token = l.Token
 	}
 	if l.Timeout != 0 {
@@ -510,10 +519,11 @@ func (w *wait) suspendWithin(me *worker, f *fiber, reason why, b bound, t *node)
 	}
 	if b.token != nil {
 		t.whose, t.index = uintptr(unsafe.Pointer(w)), claimCanceled
-		w.token = uintptr(unsafe.Pointer(t))
-		if !b.token.enter(me, t) && w.quit(claimCanceled) {
+		if b.token.enter(me, t) {
+			w.token = uintptr(unsafe.Pointer(t))
+		} else if w.quit(claimCanceled) {
 			return ErrCanceled
-		}
+		} // else who has the claim is about to resume w
 	}
 	if f != nil {
 		w.suspendUntil(me, f, reason, b.at)
@@ -622,12 +632,27 @@ func (n *node) leave(me *worker) {
 
 // abandon takes the nodes of a fiber that Close ends out of their queues. Others
 // may have waited behind it for their turn. A primitive is there as long as a node
-// is in its queue.
-func (w *wait) abandon(reason why) {
-	if reason == whyJoin {
-		freeBlock(pointer((*single)(unsafe.Pointer(w)).value))
+// is in its queue. If somebody has resumed f, after the last worker had gone, it
+// would have done the same itself, but for the node that was taken.
+func (f *fiber) abandon() {
+	w, reason := (*wait)(pointer(f.reason)), why(f.reasonLen&^isWait)
+	resumed := false
+	switch {
+	case f.state == waits:
+	case f.state == runnable && f.reasonLen&isWait != 0:
+		resumed = true
+	case f.state == parked && f.flags&hasToken != 0:
+		w, reason = (*wait)(pointer(uintptr(unsafe.Pointer(f))-uintptr(f.prev))), whySleep
+	default:
+		return
 	}
-	if n := &(*single)(unsafe.Pointer(w)).node; w.nodes == 0 && n.queued {
+	switch n := &(*single)(unsafe.Pointer(w)).node; {
+	case w.nodes != 0:
+	case n.queue == 0: // a JoinWithin's, or nothing but a Token
+		if n.value != 0 {
+			freeBlock(pointer(n.value))
+		}
+	case n.queued:
 		q := pointer(n.queue)
 		switch reason {
 		case whySemaphore:
@@ -643,11 +668,11 @@ func (w *wait) abandon(reason why) {
 		}
 	}
 	for i := range uintptr(w.n) {
-		if x := (*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))); x.on != nil {
+		if x := (*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))); x.on != nil && !(resumed && w.claim == x.index) {
 			x.leave(nil)
 		}
 	}
-	if w.token != 0 {
+	if w.token != 0 && !(resumed && w.claim == claimCanceled) {
 		nodeAt(w.token).leave(nil)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"lwprt/sched"
 )
 
-// What an actor does to a ring, when, and what came of it.
+// What a ringUser does to a ring, when, and what came of it.
 type deed struct {
 	what       uint8
 	out        uint8
@@ -64,33 +64,33 @@ func outOf(err error) uint8 {
 }
 
 const (
-	ringActors = 3
-	deeds      = 4
+	users = 3
+	deeds = 4
 )
 
 // A scene is one ring and what is done to it.
 type scene struct {
 	r    *lwp.Ring[uint64]
-	done [ringActors][deeds]deed
+	done [users][deeds]deed
 }
 
-// A drama is many scenes, which all actors begin together.
+// A drama is many scenes, which all users begin together.
 type drama struct {
 	scenes []scene
 	clock  atomic.Int64
 	came   atomic.Int64
 }
 
-type ringActor struct {
+type ringUser struct {
 	p  *drama
 	id int
 }
 
-func (a *ringActor) act() {
+func (a *ringUser) act() {
 	p := a.p
 	for i := range p.scenes {
 		p.came.Add(1)
-		for spins := 0; p.came.Load() < int64((i+1)*ringActors); spins++ {
+		for spins := 0; p.came.Load() < int64((i+1)*users); spins++ {
 			if spins > 50 {
 				lwp.Yield() // also on the fiber, which has its worker for itself
 			}
@@ -145,7 +145,7 @@ func performScenes(t *testing.T, s *sched.Scheduler, rnd *rand.Rand, kind lwp.Ri
 	for i := range p.scenes {
 		sc := &p.scenes[i]
 		sc.r = newRing(t, capacity, kind)
-		roles := rnd.Perm(ringActors)
+		roles := rnd.Perm(users)
 		for a := range sc.done {
 			for k := range sc.done[a] {
 				d := &sc.done[a][k]
@@ -165,9 +165,9 @@ func performScenes(t *testing.T, s *sched.Scheduler, rnd *rand.Rand, kind lwp.Ri
 			}
 		}
 	}
-	as := [ringActors]ringActor{{p, 0}, {p, 1}, {p, 2}}
-	f := spawn(t, s, (*ringActor).act, &as[0])
-	th, err := lwp.Start((*ringActor).act, &as[1])
+	as := [users]ringUser{{p, 0}, {p, 1}, {p, 2}}
+	f := spawn(t, s, (*ringUser).act, &as[0])
+	th, err := lwp.Start((*ringUser).act, &as[1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func performScenes(t *testing.T, s *sched.Scheduler, rnd *rand.Rand, kind lwp.Ri
 	within(t, "Join", f.Join)
 	for i := range p.scenes {
 		sc := &p.scenes[i]
-		if !ringLinear(&sc.done, capacity) {
+		if !orderly(&sc.done, capacity) {
 			var b strings.Builder
 			for a := range sc.done {
 				for _, d := range sc.done[a] {
@@ -190,17 +190,17 @@ func performScenes(t *testing.T, s *sched.Scheduler, rnd *rand.Rand, kind lwp.Ri
 	}
 }
 
-// linear says whether there is an order that explains what was seen.
-func ringLinear(done *[ringActors][deeds]deed, capacity int) bool {
+// orderly says whether there is an order that explains what was seen.
+func orderly(done *[users][deeds]deed, capacity int) bool {
 	type state struct {
-		at     [ringActors]int
+		at     [users]int
 		queue  string
 		closed bool
 	}
 	seen := map[state]bool{}
 	var search func(state) bool
 	search = func(s state) bool {
-		if s.at == [ringActors]int{deeds, deeds, deeds} {
+		if s.at == [users]int{deeds, deeds, deeds} {
 			return true
 		}
 		if seen[s] {
@@ -257,17 +257,17 @@ func ringLinear(done *[ringActors][deeds]deed, capacity int) bool {
 	return search(state{})
 }
 
-// TestLinearFindsWhatIsNot: the search is not content with everything.
-func TestLinearFindsWhatIsNot(t *testing.T) {
-	history := func(first, second uint64) *[ringActors][deeds]deed {
-		done := new([ringActors][deeds]deed)
+// TestOrderlyFindsWhatIsNot: the search is not content with everything.
+func TestOrderlyFindsWhatIsNot(t *testing.T) {
+	history := func(first, second uint64) *[users][deeds]deed {
+		done := new([users][deeds]deed)
 		at := int64(0)
 		for k, d := range []deed{{what: deedSend, v: 1}, {what: deedSend, v: 2}, {what: deedRecv, v: first}, {what: deedRecv, v: second}} {
 			d.begin, d.end = at, at+1
 			at += 2
 			done[0][k] = d
 		}
-		for a := 1; a < ringActors; a++ {
+		for a := 1; a < users; a++ {
 			for k := range done[a] {
 				done[a][k] = deed{what: deedRecv, out: outEmpty, begin: at, end: at + 1}
 				at += 2
@@ -275,10 +275,10 @@ func TestLinearFindsWhatIsNot(t *testing.T) {
 		}
 		return done
 	}
-	if !ringLinear(history(1, 2), 2) {
+	if !orderly(history(1, 2), 2) {
 		t.Error("a queue is taken for none")
 	}
-	if ringLinear(history(2, 1), 2) || ringLinear(history(1, 1), 2) || ringLinear(history(1, 2), 1) {
+	if orderly(history(2, 1), 2) || orderly(history(1, 1), 2) || orderly(history(1, 2), 1) {
 		t.Error("what is no queue is taken for one")
 	}
 }
