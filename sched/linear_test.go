@@ -65,7 +65,7 @@ func outOf(err error) uint8 {
 
 const (
 	ringActors = 3
-	deeds  = 4
+	deeds      = 4
 )
 
 // A scene is one ring and what is done to it.

@@ -121,7 +121,7 @@ func New(config Config) (*Scheduler, error) {
 	}
 	c.class = classOf(size)
 	for _, w := range c.workers {
-		w.class = c.class
+		w.class, w.batch = c.class, batchOf(c.class)
 	}
 	c.spins = cpus > 1
 	s := &Scheduler{core: c}
@@ -271,8 +271,11 @@ func (c *core) free() {
 	for class := range c.pools {
 		c.pools[class].each(func(k *chunk) {
 			for i := range k.used {
-				if f := k.fiberAt(i); f.state == waits {
+				switch f := k.fiberAt(i); {
+				case f.state == waits:
 					(*wait)(pointer(f.reason)).abandon(why(f.reasonLen))
+				case f.state == parked && f.flags&hasToken != 0:
+					(*wait)(pointer(uintptr(unsafe.Pointer(f)) - uintptr(f.prev))).abandon(0)
 				}
 			}
 		})

@@ -44,6 +44,7 @@ import (
 // from then on until it has resumed the fiber. Close takes the nodes of the
 // fibers that it ends out of their queues, under the latches (wait.abandon);
 // whoever finds one before that cannot hold the scheduler, and drops the node.
+// That is the last it does to it: a node that is in no queue can be given up.
 
 // A queue is the part of a primitive where waiters are, first come first.
 type queue struct {
@@ -133,13 +134,15 @@ const (
 	whyTimer
 	whyTicker
 	whyGroup
+	whySleep
+	whyJoin
 )
 
 var whyNames = [...]string{
 	whyMutex: "mutex", whySemaphore: "semaphore", whyRead: "read lock", whyWrite: "write lock", whyCond: "cond",
 	whyWaitGroup: "wait group", whyBarrier: "barrier", whyOnce: "once", whyEvent: "event",
 	whySend: "chan send", whyRecv: "chan receive", whySendNil: "chan send (nil chan)", whyRecvNil: "chan receive (nil chan)",
-	whySelect: "select", whyTimer: "timer", whyTicker: "ticker", whyGroup: "group",
+	whySelect: "select", whyTimer: "timer", whyTicker: "ticker", whyGroup: "group", whySleep: "sleep", whyJoin: "join",
 }
 
 //go:nosplit // a stack that runs out must not do so here: see latch
@@ -260,8 +263,9 @@ func (q *queue) remove(n *node) {
 func (q *queue) take(me *worker) *node {
 	for q.first != 0 {
 		n := nodeAt(q.first)
+		ok := n.claimed(me)
 		q.remove(n)
-		if n.claimed(me) {
+		if ok {
 			return n
 		}
 	}
@@ -391,7 +395,7 @@ var signalFn = func(word unsafe.Pointer) {
 func (f *fiber) grant(always bool) bool {
 	for {
 		word := atomic.LoadUint64(&f.word)
-		next := word &^ asleep
+		next := word &^ (asleep | waiting)
 		if always || word&asleep == 0 {
 			next |= granted
 		}
@@ -604,6 +608,9 @@ var (
 //
 //go:nosplit // as node.of
 func (n *node) leave(me *worker) {
+	if n.queue == 0 {
+		return
+	}
 	q := (*queue)(pointer(n.queue))
 	q.latch.lock(me)
 	var c *core
@@ -618,7 +625,13 @@ func (n *node) leave(me *worker) {
 // may have waited behind it for their turn. A primitive is there as long as a node
 // is in its queue.
 func (w *wait) abandon(reason why) {
-	if n := &(*single)(unsafe.Pointer(w)).node; w.nodes == 0 && n.queued {
+	switch n := &(*single)(unsafe.Pointer(w)).node; {
+	case w.nodes != 0:
+	case n.queue == 0: // a JoinWithin's, or nothing but a Token
+		if n.value != 0 {
+			freeBlock(pointer(n.value))
+		}
+	case n.queued:
 		q := pointer(n.queue)
 		switch reason {
 		case whySemaphore:
