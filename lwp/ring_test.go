@@ -268,7 +268,7 @@ func TestRingLosesNothing(t *testing.T) {
 				if k.kind == lwp.SPSC {
 					senders = 1
 				}
-				runPorts(t, newRing[uint64](t, capacity, k.kind), senders, receivers, lwptest.Count(5000, 500))
+				runPorts(t, newRing[uint64](t, capacity, k.kind), senders, receivers, lwptest.Soak(1500, 300))
 			})
 		}
 	}
@@ -277,8 +277,8 @@ func TestRingLosesNothing(t *testing.T) {
 // TestRingStampede has many wait at one end, and all go through.
 func TestRingStampede(t *testing.T) {
 	begin(t)
-	runPorts(t, newRing[uint64](t, 2, lwp.MPMC), 20, 10, lwptest.Count(200, 40))
-	runPorts(t, newRing[uint64](t, 2, lwp.MPSC), 20, 1, lwptest.Count(200, 40))
+	runPorts(t, newRing[uint64](t, 2, lwp.MPMC), 20, 10, lwptest.Soak(60, 20))
+	runPorts(t, newRing[uint64](t, 2, lwp.MPSC), 20, 1, lwptest.Soak(60, 20))
 }
 
 // pingPong hands values back and forth through two rings of one, both ends
@@ -339,7 +339,7 @@ func playPingPong(t *testing.T, kind lwp.RingKind, n int, naive bool, patience t
 func TestRingLosesNoWakeup(t *testing.T) {
 	begin(t)
 	for _, k := range ringKinds {
-		if playPingPong(t, k.kind, lwptest.Count(10_000, 1000), false, time.Minute).lost {
+		if playPingPong(t, k.kind, lwptest.Soak(2000, 500), false, time.Minute).lost {
 			t.Errorf("%s: a wake-up was lost", k.name)
 		}
 	}

@@ -2,6 +2,7 @@ package sched_test
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -96,9 +97,12 @@ func portRecv(p *port) {
 // ends lose and double nothing.
 func TestRingBetweenAll(t *testing.T) {
 	a, b := begin(t, 2), begin(t, 1)
+	if os.Getenv("LWPRT_STRESS") == "full" {
+		lwptest.Collect(t)
+	}
 	for _, kind := range []lwp.RingKind{lwp.MPMC, lwp.MPSC, lwp.SPSC} {
 		for _, capacity := range []int{1, 4, 64} {
-			for turn := range lwptest.Count(4, 2) {
+			for turn := range lwptest.Soak(2, 1) {
 				ringBetween(t, a, b, kind, capacity, turn)
 			}
 		}
@@ -114,7 +118,7 @@ func ringBetween(t *testing.T, a, b *sched.Scheduler, kind lwp.RingKind, capacit
 	if kind == lwp.SPSC {
 		senders = 1
 	}
-	n := lwptest.Count(1000, 200)
+	n := lwptest.Count(300, 100)
 	r := newRing(t, capacity, kind)
 	var left atomic.Int64
 	left.Store(int64(senders))
@@ -227,7 +231,7 @@ func TestRingDeadlinesOfFibers(t *testing.T) {
 		n, got, late, unparked int
 		early                  int
 	}
-	x := &racer{r: r, n: lwptest.Count(2000, 300)}
+	x := &racer{r: r, n: lwptest.Soak(1000, 300)}
 	f := spawn(t, s, func(x *racer) {
 		for i := range x.n {
 			d := time.Duration(i%80) * time.Microsecond
