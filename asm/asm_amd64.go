@@ -14,3 +14,5 @@ const slotNeeded = true
 
 // startArg is where, above a new context's SP, the argument of its function is.
 const startArg = 0
+
+const vdsoClockName = "__vdso_clock_gettime"

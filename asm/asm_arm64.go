@@ -9,3 +9,5 @@ const slotNeeded = false
 
 // startArg is where, above a new context's SP, the argument of its function is.
 const startArg = 8
+
+const vdsoClockName = "__kernel_clock_gettime"

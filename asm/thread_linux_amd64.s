@@ -93,3 +93,17 @@ TEXT ·Cycles(SB), NOSPLIT, $0-8
 	ORQ DX, AX
 	MOVQ AX, ret+0(FP)
 	RET
+
+// func readClock(fn uintptr, clock int32, ts *[2]int64) int32
+//
+// A call by the C ABI, which preserves BX and wants SP a multiple of 16.
+TEXT ·readClock(SB), NOSPLIT, $0-28
+	MOVQ fn+0(FP), AX
+	MOVL clock+8(FP), DI
+	MOVQ ts+16(FP), SI
+	MOVQ SP, BX
+	ANDQ $~15, SP
+	CALL AX
+	MOVQ BX, SP
+	MOVL AX, ret+24(FP)
+	RET

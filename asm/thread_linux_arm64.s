@@ -70,3 +70,14 @@ TEXT ·Cycles(SB), NOSPLIT, $0-8
 	MRS CNTVCT_EL0, R0
 	MOVD R0, ret+0(FP)
 	RET
+
+// func readClock(fn uintptr, clock int32, ts *[2]int64) int32
+//
+// The C ABI preserves g, and SP is a multiple of 16.
+TEXT ·readClock(SB), NOSPLIT, $16-28
+	MOVD fn+0(FP), R9
+	MOVW clock+8(FP), R0
+	MOVD ts+16(FP), R1
+	CALL (R9)
+	MOVW R0, ret+24(FP)
+	RET

@@ -61,6 +61,7 @@ type core struct {
 
 	_        [64]byte
 	hungry   atomic.Uint32
+	resting  atomic.Int32  // nidle, for who has a timer
 	closing  uint32        // nothing new is accepted; written under mu
 	injected atomic.Uint32 // how many; written under mu
 	blocked  atomic.Int32  // calls of Blocking that are under way
@@ -87,6 +88,7 @@ func (c *core) reset() {
 	c.idle, c.nidle, c.searching, c.stopped, c.keeperOf, c.keeperAt = 0, 0, 0, false, 0, 0
 	c.started, c.holds, c.trimmed, c.waiters, c.first, c.last = 0, 0, false, 0, 0, 0
 	c.hungry.Store(0)
+	c.resting.Store(0)
 	c.closing = 0
 	c.injected.Store(0)
 	c.blocked.Store(0)
@@ -111,6 +113,7 @@ func (c *core) anything(w *worker) bool {
 
 // setHungry follows a change of idle or searching; under mu.
 func (c *core) setHungry() {
+	c.resting.Store(int32(c.nidle))
 	if c.unfenced {
 		return // always 1: who adds a fiber looks under mu
 	}
@@ -314,7 +317,7 @@ func (c *core) trim() (bytes int) {
 func (c *core) retime(at int64) {
 	c.mu.Lock()
 	var w *worker
-	if c.nidle > 0 && (c.keeperOf == 0 || c.keeperAt > at) {
+	if at != 0 && c.nidle > 0 && (c.keeperOf == 0 || c.keeperAt > at) {
 		if w = (*worker)(pointer(c.keeperOf)); w == nil {
 			w = (*worker)(pointer(c.idle))
 		}
@@ -398,7 +401,7 @@ func (c *core) settle() {
 		c.tellAll()
 		return
 	}
-	if c.nidle < len(c.workers) || c.injected.Load() != 0 || c.blocked.Load() != 0 || c.timers.armed.Load() != 0 {
+	if c.nidle < len(c.workers) || c.injected.Load() != 0 || c.blocked.Load() != 0 {
 		return
 	}
 	for _, w := range c.workers {
@@ -406,7 +409,7 @@ func (c *core) settle() {
 			return
 		}
 	}
-	if c.holds == 0 || c.live() == 0 {
+	if c.live() == 0 || c.holds == 0 && c.timers.first.Load() == 0 {
 		c.tellAll()
 	}
 }

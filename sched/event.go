@@ -1,6 +1,9 @@
 package sched
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // An Event is a condition that is announced once for all: a manual-reset event,
 // for fibers, threads and goroutines. The zero Event is not set. It must not be
@@ -73,4 +76,12 @@ func (e *Event) WaitWithin(l Limit) error { return e.wait(&l) }
 
 func (e *Event) wait(l *Limit) error {
 	return e.q.waitWhile(&e.state, atomic.LoadUint32(&e.state)&^eventSet, l, whyEvent)
+}
+
+// Case is the case of a Select that e is set.
+func (e *Event) Case() Case { return Case{on: unsafe.Pointer(&e.q), ready: eventReady} }
+
+//go:nosplit // see latch
+func eventReady(q unsafe.Pointer, _ bool) bool {
+	return (*Event)(unsafe.Add(q, -int(unsafe.Offsetof(Event{}.q)))).state&eventSet != 0
 }

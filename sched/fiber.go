@@ -53,7 +53,7 @@ type fiber struct {
 	reasonLen uint32  // of the text; or a why
 	root      uint32  // what keeps its function and argument reachable, if a goroutine spawned it
 	since     uint64  // ticks of the worker's clock when it stopped
-	timer     uint64  // place in timers, from 1
+	group     uintptr // *Group that it is a member of
 	name      [16]byte
 }
 
@@ -79,6 +79,9 @@ const (
 	hasLocals             // local is set
 	hasRoot               // root is set
 	hasName               // name is set
+	hasToken              // it parks, and a Token can end that: prev is how far below the fiber the parking is
+	hasGroup              // group is set
+	isDue                 // a timer has made it ready, and it is in worker.bound
 )
 
 // fiber.word holds what others do to a fiber, in one word, so that whoever

@@ -39,7 +39,15 @@ var onFiber = []struct {
 	{"Barrier.Init", (*Barrier).Init}, {"Barrier.Wait", (*Barrier).Wait}, {"Barrier.WaitWithin", (*Barrier).WaitWithin},
 	{"Once.Do", (*Once).Do}, {"Once.DoWithin", (*Once).DoWithin},
 	{"Event.Set", (*Event).Set}, {"Event.Reset", (*Event).Reset}, {"Event.IsSet", (*Event).IsSet}, {"Event.Wait", (*Event).Wait},
-	{"Event.WaitWithin", (*Event).WaitWithin},
+	{"Event.WaitWithin", (*Event).WaitWithin}, {"Event.Case", (*Event).Case}, {"eventReady", eventReady},
+	{"Token.Case", (*Token).Case}, {"tokenReady", tokenReady},
+
+	{"ParkWithin", ParkWithin}, {"SleepWithin", SleepWithin}, {"Fiber.JoinWithin", Fiber.JoinWithin},
+	{"GroupGo", GroupGo[int]}, {"GroupTryGo", GroupTryGo[int]}, {"Group.Wait", (*Group).Wait}, {"Group.WaitWithin", (*Group).WaitWithin},
+	{"Group.Token", (*Group).Token}, {"Group.Cancel", (*Group).Cancel}, {"Group.SetLimit", (*Group).SetLimit}, {"member", memberFn},
+	{"After", After}, {"AfterFunc", AfterFunc[int]}, {"Timer.Reset", (*Timer).Reset}, {"Timer.ResetAt", (*Timer).ResetAt}, {"Timer.Stop", (*Timer).Stop},
+	{"Timer.Wait", (*Timer).Wait}, {"Timer.Case", (*Timer).Case}, {"Ticker.Case", (*Ticker).Case}, {"timerReady", timerReady}, {"Timer.WaitWithin", (*Timer).WaitWithin}, {"Every", Every}, {"Ticker.Reset", (*Ticker).Reset},
+	{"Ticker.Stop", (*Ticker).Stop}, {"Ticker.Wait", (*Ticker).Wait}, {"Ticker.WaitWithin", (*Ticker).WaitWithin},
 }
 
 // onThread are the functions that run on a worker's or a helper's own stack.
@@ -48,9 +56,9 @@ var onThread = []struct {
 	fn   any
 }{
 	{"worker.main", (*worker).main}, {"poll", (*worker).poll}, {"feed", (*core).feed}, {"deliver", (*fiber).deliver},
-	{"refill", refillFn}, {"spill", spillFn}, {"arm", armFn}, {"disarm", disarmFn}, {"submit", submitFn},
+	{"refill", refillFn}, {"spill", spillFn}, {"arm", armFn}, {"disarm", disarmFn}, {"newBlock", newBlockFn}, {"freeBlock", freeBlockFn}, {"release", releaseFn}, {"leaving", leavingFn}, {"now", nowFn}, {"retime", retimeFn}, {"settle", settleFn}, {"submit", submitFn},
 	{"helper.main", (*helper).main}, {"helper.exit", (*helper).exit}, {"hold", holdFn}, {"drop", dropFn}, {"report", reportFn},
-	{"armParker", armParkerFn}, {"signalParkerFn", signalParkerFn},
+	{"signalParkerFn", signalParkerFn},
 	{"tell", tellFn}, {"lock", lockFn}, {"claim", claimFn}, {"signal", signalFn}, {"outside", outsideFn}, {"outsideUntil", outsideUntilFn},
 	{"newLocals", newLocalsFn}, {"freeLocals", freeLocalsFn}, {"stackOf", stackOf}, {"faulted", faulted},
 }

@@ -2,6 +2,7 @@ package sched_test
 
 import (
 	"errors"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -103,7 +104,7 @@ func noteOf(err error) note {
 }
 
 var noted = [...]error{nil, sched.ErrNilFunc, sched.ErrStackSize, sched.ErrConfig, sched.ErrNoFiber, sched.ErrJoined,
-	sched.ErrDetached, sched.ErrSelf, sched.ErrNotFiber, sched.ErrFiber, sched.ErrHosted, sched.ErrClosed, sched.ErrTimeout,
+	sched.ErrDetached, sched.ErrSelf, sched.ErrNotFiber, sched.ErrHosted, sched.ErrClosed, sched.ErrTimeout,
 	sched.ErrDeadlock, sched.ErrCanceled}
 
 func (n note) err() error {
@@ -114,3 +115,12 @@ func (n note) err() error {
 }
 
 const soon = 20 * time.Millisecond
+
+// stressTime is how long a stress test runs: LWPRT_SCHED_STRESS, if that is
+// set, or d, a tenth of it under -short.
+func stressTime(d time.Duration) time.Duration {
+	if long, err := time.ParseDuration(os.Getenv("LWPRT_SCHED_STRESS")); err == nil {
+		return long
+	}
+	return d / time.Duration(lwptest.Count(1, 10))
+}

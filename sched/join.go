@@ -2,7 +2,6 @@ package sched
 
 import (
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -124,17 +123,6 @@ func (f *fiber) takeEnded() (fault uintptr) {
 		f.fault = 0
 	}
 	return fault
-}
-
-// JoinFor is Join with a bound on the wait.
-//
-// Context: goroutine, or a thread that is no worker.
-// Errors: also ErrTimeout, after which the fiber can be joined again; ErrFiber on a fiber.
-func (h Fiber) JoinFor(d time.Duration) error {
-	if w := self(); w != nil && !w.idle() {
-		return ErrFiber
-	}
-	return h.joinOutside(futex.After(d))
 }
 
 // joinOutside waits with a futex.
@@ -326,12 +314,15 @@ func (c *core) release(f *fiber) {
 
 // ended is what comes after the end of a fiber's function, on its stack. The
 // fiber that waits for this one goes on at once; else the worker's next does.
-func ended() (*asm.Context, *uint32) {
-	w := self()
+func ended(on uintptr) (*asm.Context, *uint32) {
+	w := (*worker)(pointer(on))
 	f := w.running()
 	if f.flags != 0 || w.faulted != 0 {
 		f.end()
 		w = self() // destructors may have moved it
+		if f.flags&hasGroup != 0 {
+			f.leaveGroup(w)
+		}
 	}
 	w.stats.ends++
 	j := link(atomic.LoadUint64(&f.word) & joinMask)
@@ -403,11 +394,12 @@ func (f *fiber) end() {
 			w.call(holdFn, unsafe.Pointer(f))
 		}
 	}
-	if f.timer != 0 {
-		w.disarm(f) // it faulted on its way to a wait
-	}
 	if f.flags&hasLocals != 0 {
 		f.endLocals()
+	}
+	if f.flags&hasGroup != 0 {
+		f.flags &= hasFault | hasGroup | hasRoot // see leaveGroup
+		return
 	}
 	if f.flags&hasRoot != 0 {
 		endRoot(f.root)

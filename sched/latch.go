@@ -48,6 +48,9 @@ func (l *latch) lockSlow() { outOf(self(), lockFn, unsafe.Pointer(l)) }
 //go:nosplit // see latch
 func (l *latch) unlock() { asm.StoreRelease((*uint32)(l), 0) }
 
+// try is lock that does not wait.
+func (l *latch) try() bool { return atomic.CompareAndSwapUint32((*uint32)(l), 0, 1) }
+
 var lockFn = func(p unsafe.Pointer) {
 	l := (*uint32)(p)
 	for i := 0; ; i++ {

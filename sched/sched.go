@@ -75,6 +75,7 @@ var start = sync.OnceValue(func() error {
 		return err
 	}
 	fences = asm.InitFences()
+	asm.InitClock()
 	asm.SetEnded(&endedFn)
 	return nil
 })
@@ -120,7 +121,7 @@ func New(config Config) (*Scheduler, error) {
 	}
 	c.class = classOf(size)
 	for _, w := range c.workers {
-		w.class = c.class
+		w.class, w.batch = c.class, batchOf(c.class)
 	}
 	c.spins = cpus > 1
 	s := &Scheduler{core: c}
@@ -270,17 +271,20 @@ func (c *core) free() {
 	for class := range c.pools {
 		c.pools[class].each(func(k *chunk) {
 			for i := range k.used {
-				if f := k.fiberAt(i); f.state == waits {
-					(*wait)(pointer(f.reason)).abandon()
+				switch f := k.fiberAt(i); {
+				case f.state == waits:
+					(*wait)(pointer(f.reason)).abandon(why(f.reasonLen))
+				case f.state == parked && f.flags&hasToken != 0:
+					(*wait)(pointer(uintptr(unsafe.Pointer(f)) - uintptr(f.prev))).abandon(0)
 				}
 			}
 		})
 	}
+	c.timers.drop()
 	c.abandon() // not before: a Join may have been about to take a fault
 	for class := range c.pools {
 		c.pools[class].drop()
 	}
-	c.timers.drop()
 	for _, w := range c.workers {
 		freeBlock(unsafe.Pointer(w.loop))
 	}

@@ -21,6 +21,9 @@ type Attr struct {
 
 	// Worker, if not 0, pins the fiber to that worker, the first being 1.
 	Worker int
+
+	group  *Group // that it is a member of
+	member unsafe.Pointer
 }
 
 // Go starts a fiber that runs fn(arg) on the caller's scheduler. It goes to the
@@ -159,6 +162,10 @@ func (f *fiber) prepare(c *core, fn, arg uintptr, a *Attr) {
 		f.flags |= pinned
 		f.worker = uintptr(unsafe.Pointer(c.workers[a.Worker-1]))
 	}
+	if a.group != nil {
+		f.flags |= hasGroup
+		f.group, f.reason = uintptr(unsafe.Pointer(a.group)), uintptr(a.member)
+	}
 }
 
 func (s *Scheduler) spawn(fn, arg unsafe.Pointer, a *Attr) (Fiber, error) {
@@ -177,7 +184,7 @@ func (s *Scheduler) spawn(fn, arg unsafe.Pointer, a *Attr) (Fiber, error) {
 	if err != nil {
 		return Fiber{}, err
 	}
-	root := addRoot(fn, arg)
+	root := addRoot(fn, arg, a)
 	c.mu.Lock()
 	f, w, err := c.spawn(uintptr(fn), uintptr(arg), a, class, root)
 	c.mu.Unlock()
@@ -230,13 +237,15 @@ const rootChunk = 1024
 
 type rootEntry struct {
 	fn, arg unsafe.Pointer
+	group   *Group
+	member  unsafe.Pointer
 	next    uint32
 }
 
 func rootAt(i uint32) *rootEntry { return &roots.chunks[i/rootChunk].Load()[i%rootChunk] }
 
-// addRoot keeps fn and arg reachable until endRoot.
-func addRoot(fn, arg unsafe.Pointer) uint32 {
+// addRoot keeps fn and arg, and what a has, reachable until endRoot.
+func addRoot(fn, arg unsafe.Pointer, a *Attr) uint32 {
 	sweepRoots()
 	roots.mu.Lock()
 	defer roots.mu.Unlock()
@@ -251,7 +260,7 @@ func addRoot(fn, arg unsafe.Pointer) uint32 {
 		roots.free = rootAt(i).next
 	}
 	e := rootAt(i)
-	e.fn, e.arg = fn, arg
+	e.fn, e.arg, e.group, e.member = fn, arg, a.group, a.member
 	return i
 }
 
@@ -282,7 +291,7 @@ func sweepRoots() {
 	for i != 0 {
 		e := rootAt(i)
 		next := e.next
-		e.fn, e.arg = nil, nil
+		e.fn, e.arg, e.group, e.member = nil, nil, nil, nil
 		e.next, roots.free = roots.free, i
 		i = next
 	}

@@ -137,7 +137,10 @@ func Park(reason string) {
 // ParkFor is Park with a bound on the wait, and reports whether there was an Unpark.
 //
 // Context: fiber; elsewhere it is lwp.Sleep.
-func ParkFor(reason string, d time.Duration) bool { return parkUntil(reason, deadline(d), token) }
+func ParkFor(reason string, d time.Duration) bool {
+	me, _ := here()
+	return parkUntil(reason, later(clockNow(me), int64(d)), token)
+}
 
 // Sleep suspends the calling fiber for at least d. An Unpark meanwhile is kept
 // for the next Park.
@@ -154,15 +157,7 @@ func Sleep(d time.Duration) {
 		Yield()
 		return
 	}
-	parkUntil("sleep", deadline(d), 0)
-}
-
-func deadline(d time.Duration) int64 {
-	at := futex.Monotonic() + int64(max(d, 0))
-	if at <= 0 {
-		at = 1<<63 - 1
-	}
-	return at
+	parkUntil("sleep", later(clockNow(w), int64(d)), 0)
 }
 
 // parkUntil waits for the deadline or one of the bits of until, token or none,
@@ -183,11 +178,8 @@ func parkUntil(reason string, at int64, until uint64) bool {
 		}
 	}
 	asm.StopRoom()
-	if w.arm(f, at) != 0 {
-		// No memory for the timer: the worker sleeps with the fiber.
-		lwp.Sleep(time.Duration(at - futex.Monotonic()))
-		return false
-	}
+	e := entry{owner: uintptr(unsafe.Pointer(f))}
+	w.core.arm(w, &e, at)
 	for {
 		word := atomic.LoadUint64(&f.word)
 		if word&(fired|until) != 0 {
@@ -203,17 +195,17 @@ func parkUntil(reason string, at int64, until uint64) bool {
 		w.putBack(to)
 		w.goesOn(f)
 	}
-	return f.woken(until)
+	return f.woken(&e, until)
 }
 
 // woken ends a wait with a timer: it disarms the timer and finds out what the
 // wait has ended by. waiting and asleep are gone by now.
 //
 //go:nosplit // a stack that runs out must not do so here: see fiber
-func (f *fiber) woken(until uint64) bool {
+func (f *fiber) woken(e *entry, until uint64) bool {
 	w := self()
 	if atomic.LoadUint64(&f.word)&fired == 0 {
-		w.disarm(f)
+		w.core.disarm(w, e)
 	}
 	// The timer fires under the lock that disarm takes: fired does not come any more.
 	old := atomic.AndUint64(&f.word, ^(fired | until))
@@ -282,16 +274,10 @@ func (h Fiber) wake(f *fiber) (ready bool, err error) {
 	}
 }
 
-// fire is what a timer or a blocking call does to the fiber that waits for it.
+// fire is what a blocking call does to the fiber that waits for it.
 func (f *fiber) fire() {
-	for {
-		word := atomic.LoadUint64(&f.word)
-		if atomic.CompareAndSwapUint64(&f.word, word, word&^(waiting|asleep)|fired) {
-			if word&asleep != 0 {
-				f.makeReady()
-			}
-			return
-		}
+	if f.fired() {
+		f.makeReady()
 	}
 }
 

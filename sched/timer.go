@@ -1,230 +1,430 @@
 package sched
 
 import (
-	"sync/atomic"
-	"syscall"
+	"time"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
-
+	"lwprt/asm"
 	"lwprt/futex"
 )
 
-// timers are the instants that fibers wait for: a heap with four children to a
-// node, which is half as deep as one with two and has a node's children in one
-// cache line. A fiber has at most one, and knows its place.
-type timers struct {
-	mu    futex.Mutex
-	heap  uintptr // of timer, from 1
-	n     uint64
-	room  uint64
-	first atomic.Int64 // when the first is due, 0 if there is none; written under mu
-	armed atomic.Uint32
-}
-
-type timer struct {
-	at int64 // on the monotonic clock
-	f  uintptr
-}
-
-func (t *timers) item(i uint64) *timer {
-	return (*timer)(pointer(t.heap + uintptr(i)*unsafe.Sizeof(timer{})))
-}
-
-// set puts x in place i.
-func (t *timers) set(i uint64, x timer) {
-	*t.item(i) = x
-	(*fiber)(pointer(x.f)).timer = i
-}
-
-// parent and children of place i, places counted from 1.
-func parent(i uint64) uint64     { return (i + 2) / 4 }
-func firstChild(i uint64) uint64 { return 4*i - 2 }
-
-func (t *timers) up(i uint64, x timer) {
-	for i > 1 {
-		p := t.item(parent(i))
-		if p.at <= x.at {
-			break
-		}
-		t.set(i, *p)
-		i = parent(i)
-	}
-	t.set(i, x)
-}
-
-func (t *timers) down(i uint64, x timer) {
-	for {
-		c := firstChild(i)
-		if c > t.n {
-			break
-		}
-		least := c
-		for k := c + 1; k <= min(c+3, t.n); k++ {
-			if t.item(k).at < t.item(least).at {
-				least = k
-			}
-		}
-		if x.at <= t.item(least).at {
-			break
-		}
-		t.set(i, *t.item(least))
-		i = least
-	}
-	t.set(i, x)
-}
-
-// remove takes out what is in place i.
-func (t *timers) remove(i uint64) {
-	(*fiber)(pointer(t.item(i).f)).timer = 0
-	last := *t.item(t.n)
-	t.n--
-	if i <= t.n {
-		if i > 1 && last.at < t.item(parent(i)).at {
-			t.up(i, last)
-		} else {
-			t.down(i, last)
-		}
-	}
-	t.publish()
-}
-
-// publish follows a change; under mu.
-func (t *timers) publish() {
-	at := int64(0)
-	if t.n > 0 {
-		at = max(t.item(1).at, 1)
-	}
-	if at != t.first.Load() {
-		t.first.Store(at)
-	}
-	t.armed.Store(uint32(min(t.n, 1)))
-}
-
-// grow makes room for another timer; under mu.
-func (t *timers) grow() syscall.Errno {
-	size := uintptr(t.room) * unsafe.Sizeof(timer{})
-	var addr uintptr
-	var errno syscall.Errno
-	if size == 0 {
-		size = 16 << 10
-		addr, _, errno = unix.RawSyscall6(unix.SYS_MMAP, 0, size, unix.PROT_READ|unix.PROT_WRITE,
-			unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, ^uintptr(0), 0)
-	} else {
-		addr, _, errno = unix.RawSyscall6(unix.SYS_MREMAP, t.heap, size, 2*size, unix.MREMAP_MAYMOVE, 0, 0)
-		size *= 2
-	}
-	if errno != 0 {
-		return errno
-	}
-	t.heap, t.room = addr, uint64(size/unsafe.Sizeof(timer{}))
-	return 0
-}
-
-func (t *timers) drop() {
-	if t.heap != 0 {
-		munmap(pointer(t.heap), uintptr(t.room)*unsafe.Sizeof(timer{}))
-		t.heap, t.room = 0, 0
-	}
-}
-
-// arming is the argument of arm's part on the worker's stack.
-type arming struct {
-	f     uintptr
-	at    int64
-	errno syscall.Errno
-}
-
-// arm has f fire at an instant of the monotonic clock.
+// A Timer comes due once after each Reset, never early. That goes to one Wait:
+// one that waits, the first of them, or else the next that is made. The zero
+// Timer is not set. A Timer contains no pointer; it must not be copied after
+// first use, and may be used by any number of fibers, threads and goroutines.
 //
-//go:nosplit // a stack that runs out must not do so here: see fiber
-func (w *worker) arm(f *fiber, at int64) syscall.Errno {
-	a := arming{f: uintptr(unsafe.Pointer(f)), at: at}
-	w.call(armFn, noescape(unsafe.Pointer(&a)))
-	return a.errno
+// A Timer that nobody waits for is nothing but an instant: to set and to stop it
+// costs two readings of the clock, however many there are, and its memory may go
+// without a Stop. One with a function, see AfterFunc, stays until it is due or stopped.
+type Timer struct {
+	_      noCopy
+	q      queue // its latch guards all
+	e      entry // in a wheel while a fiber waits, or there is a function
+	at     int64 // when it is due, or was, if nobody has taken that; 0 if it is not set
+	period int64 // of a Ticker
+	fn     uintptr
+	arg    uintptr
 }
 
-// disarm takes f's timer back, if it has not fired yet.
+// After returns a Timer that is due in d.
 //
-//go:nosplit // a stack that runs out must not do so here: see fiber
-func (w *worker) disarm(f *fiber) { w.call(disarmFn, unsafe.Pointer(f)) }
+// Context: anywhere.
+func After(d time.Duration) Timer {
+	me, _ := here()
+	return Timer{at: later(clockNow(me), int64(d))}
+}
 
-var (
-	armFn = func(p unsafe.Pointer) {
-		a := (*arming)(p)
-		f := (*fiber)(pointer(a.f))
-		c := f.core()
-		t := &c.timers
-		t.mu.Lock()
-		if t.n+2 > t.room {
-			if a.errno = t.grow(); a.errno != 0 {
-				t.mu.Unlock()
-				return
-			}
-		}
-		t.n++
-		t.up(t.n, timer{a.at, a.f})
-		t.publish()
-		first := f.timer == 1
-		t.mu.Unlock()
-		if first {
-			c.retime(a.at)
-		}
-	}
-	disarmFn = func(p unsafe.Pointer) {
-		f := (*fiber)(p)
-		t := &f.core().timers
-		t.mu.Lock()
-		if f.timer != 0 {
-			t.remove(f.timer)
-		}
-		t.mu.Unlock()
-	}
-)
+// Reset sets t to be due in d from now. What it was set to before, and that it
+// came due if nobody has taken that yet, is forgotten; who waits goes on waiting.
+//
+// Context: anywhere.
+func (t *Timer) Reset(d time.Duration) {
+	me, _ := here()
+	t.set(me, later(clockNow(me), int64(d)), 0)
+}
 
-// expire fires the timers that are due; on the worker's own stack.
-func (t *timers) expire(w *worker) {
-	first := t.first.Load()
-	if first == 0 || w.early(first) {
+// ResetAt is Reset to an instant. One that has passed is due at once, Never is
+// Stop. One on the real-time clock is taken as the instant of the monotonic
+// clock that it is now.
+func (t *Timer) ResetAt(d futex.Deadline) {
+	me, _ := here()
+	if d == futex.Never {
+		t.set(me, 0, 0)
 		return
 	}
-	now := futex.Monotonic()
-	w.synced(now)
-	t.mu.Lock()
-	for t.n > 0 && t.item(1).at <= now {
-		f := (*fiber)(pointer(t.item(1).f))
-		t.remove(1)
-		f.fire()
+	t.set(me, max(d.Monotonic(), 1), 0)
+}
+
+// Stop takes the setting back, and reports whether it has kept t from coming
+// due: false if it was due already, taken or not, or not set. Nobody is told of
+// it afterwards; who waits goes on waiting. With a function, true says that it
+// does not run, and false that it runs, or has.
+//
+// Context: anywhere.
+func (t *Timer) Stop() bool {
+	me, _ := here()
+	t.q.latch.lock(me)
+	c := t.disarm(me)
+	kept := c != nil || t.at != 0 && t.at > clockNow(me)
+	t.at, t.fn = 0, 0
+	t.q.latch.unlock()
+	c.settles(me)
+	return kept
+}
+
+// Wait waits until t is due.
+//
+// Context: fiber, thread or goroutine; a goroutine keeps its thread while it waits.
+// A wait for a Timer that is not set lasts until somebody sets it.
+// Ordering: the Reset happens before the return of Wait.
+func (t *Timer) Wait() { t.wait(nil, whyTimer) }
+
+// WaitWithin is Wait with a limit.
+//
+// Errors: ErrTimeout, ErrCanceled.
+func (t *Timer) WaitWithin(l Limit) error {
+	_, err := t.wait(&l, whyTimer)
+	return err
+}
+
+// Case is the case of a Select that t is due. That is taken if the Select
+// returns this case.
+func (t *Timer) Case() Case { return Case{on: unsafe.Pointer(&t.q), ready: timerReady, timed: true} }
+
+func timerReady(on unsafe.Pointer, take bool) bool {
+	t := (*Timer)(on)
+	me, _ := here()
+	now := clockNow(me)
+	if !take {
+		return t.at != 0 && t.at <= now && t.fn == 0
 	}
-	t.mu.Unlock()
+	return t.take(now) > 0
 }
 
-// clock is what a worker remembers of its last reading of the monotonic clock,
-// a system call that can cost as much as a hundred switches. It reads the
-// cycle counter instead, and the clock only when that says that timerSlack may
-// have passed.
-type clock struct {
-	at    int64  // monotonic clock, in ns
-	ticks uint64 // cycle counter
-	wait  uint64 // ticks that shall pass before the clock is read again
+// AfterFunc sets t to have fn(arg) run in d, on a new fiber of the caller's
+// scheduler, detached, as Go would. t and what arg leads to must stay where they
+// are until then, or until a Stop. A Reset forgets fn. If no memory is there for
+// the fiber, it is tried again. Functions that are not due yet do not keep Close
+// waiting once all fibers have ended; they do not run then.
+//
+// Context: fiber.
+// Errors: ErrNilFunc, ErrNotFiber.
+func AfterFunc[T any](t *Timer, d time.Duration, fn func(*T), arg *T) error {
+	return t.after(d, *(*uintptr)(unsafe.Pointer(&fn)), uintptr(unsafe.Pointer(arg)))
 }
 
-// early says that the clock need not be read for a timer that is due at at.
-func (w *worker) early(at int64) bool {
-	k := &w.now
-	return at > k.at && w.clock-k.ticks < k.wait
-}
-
-// synced notes what the clock shows, and how many ticks timerSlack is by the
-// time since the last reading.
-func (w *worker) synced(now int64) {
-	k := &w.now
-	if ns, d := now-k.at, w.clock-k.ticks; k.at != 0 && ns > 0 && d < 1<<40 {
-		k.wait = d * timerSlack / uint64(ns)
+func (t *Timer) after(d time.Duration, fn, arg uintptr) error {
+	me, f := here()
+	switch {
+	case fn == 0:
+		return ErrNilFunc
+	case f == nil:
+		return ErrNotFiber
 	}
-	k.at, k.ticks = now, w.clock
+	asm.StopRoom()
+	t.setFunc(me, int64(d), fn, arg)
+	return nil
 }
 
-// timerSlack is how late, in ns, a worker that is busy may be to fire a timer,
-// beside the time that its fibers take for pollInterval switches.
-const timerSlack = 50_000
+//go:nosplit // see latch
+func (t *Timer) setFunc(me *worker, d int64, fn, arg uintptr) {
+	t.q.latch.lock(me)
+	c := t.disarm(me)
+	t.at, t.period, t.fn, t.arg = 1, 0, fn, arg
+	t.q.timed = true
+	t.e.owner, t.e.timer = uintptr(unsafe.Pointer(t)), true
+	me.core.armIn(me, &t.e, d)
+	t.q.latch.unlock()
+	c.settles(me)
+}
+
+// armOn puts t into c's wheel; under the latch.
+//
+//go:nosplit // see latch
+func (t *Timer) armOn(me *worker, c *core) {
+	t.q.timed = true
+	t.e.owner, t.e.timer = uintptr(unsafe.Pointer(t)), true
+	c.arm(me, &t.e, t.at)
+}
+
+// set is Reset to an instant, or Stop for 0.
+//
+//go:nosplit // see latch
+func (t *Timer) set(me *worker, at, period int64) {
+	t.q.latch.lock(me)
+	c := t.disarm(me)
+	t.at, t.period, t.fn = at, period, 0
+	var again *node
+	if t.q.first != 0 {
+		again = t.rehost(me)
+	}
+	t.q.latch.unlock()
+	again.resumeAll(me)
+	c.settles(me)
+}
+
+// rehost follows a change of t while somebody waits: it arms t with a scheduler
+// of those, and returns those that are no fibers, which look again. Under the latch.
+//
+//go:nosplit // see latch
+func (t *Timer) rehost(me *worker) (again *node) {
+	armed := t.at == 0
+	for at := t.q.first; at != 0; {
+		n := nodeAt(at)
+		at = n.next
+		f := (*fiber)(pointer(n.of().fiber))
+		if f == nil {
+			ok := n.claimed(me)
+			t.q.remove(n)
+			if ok {
+				n.next, again = uintptr(unsafe.Pointer(again)), n
+			}
+			continue
+		}
+		if !armed {
+			if c := f.hold(); c != nil { // else Close is about to take n out
+				t.armOn(me, c)
+				c.letGo()
+				armed = true
+			}
+		}
+	}
+	return again
+}
+
+// take takes what has come due by now, and returns how often that was; under the latch.
+//
+//go:nosplit // see latch
+func (t *Timer) take(now int64) (times uint64) {
+	if t.at == 0 || t.at > now || t.fn != 0 {
+		return 0
+	}
+	if t.period == 0 {
+		t.at = 0
+		return 1
+	}
+	n := (now-t.at)/t.period + 1
+	t.at = later(t.at, n*t.period)
+	return uint64(n)
+}
+
+// fire is what a worker does to t when its entry in ts was due and is out;
+// under the latch of ts and its own, which it gives back.
+func (t *Timer) fire(w *worker, ts *timers, b *batch) {
+	if t.fn != 0 {
+		f := b.spare.fiber()
+		b.spare = 0
+		f.prepare(w.core, t.fn, t.arg, &Attr{Detached: true})
+		w.stats.spawns++
+		w.stats.wakes-- // comesDue counts one
+		b.add(f)
+		t.at, t.fn = 0, 0
+		t.q.latch.unlock()
+		return
+	}
+	var n *node
+	if t.at != 0 && t.at <= b.now {
+		if n = t.q.take(w); n != nil {
+			n.value, n.ok = uintptr(t.take(b.now)), true
+		}
+	}
+	if t.at != 0 && t.q.first != 0 {
+		t.e.core = uintptr(unsafe.Pointer(w.core))
+		ts.wheel.add(&t.e, t.at)
+	}
+	t.q.latch.unlock()
+	if n == nil {
+		return
+	}
+	if !n.of().local(w) {
+		at := &b.others
+		for *at != 0 {
+			at = &nodeAt(*at).next
+		}
+		*at, n.next = uintptr(unsafe.Pointer(n)), 0
+	} else if f := (*fiber)(pointer(n.of().fiber)); n.of().off || f.grant(n.of().many) {
+		b.add(f)
+	}
+}
+
+// wait waits until t is due, and returns how often it was.
+func (t *Timer) wait(l *Limit, reason why) (times uint64, err error) {
+	me, f := here()
+	if times = t.poll(me); times > 0 {
+		return times, nil
+	}
+	b, err := l.bound()
+	if err != nil {
+		return 0, err
+	}
+	if asm.Current() == nil {
+		w := newBounded(nil) // t may be on its stack
+		return t.waitAs(w, b, reason)
+	}
+	if f != nil {
+		asm.StopRoom()
+	}
+	var w bounded
+	return t.waitAs(&w, b, reason)
+}
+
+//go:nosplit // see latch
+func (t *Timer) poll(me *worker) (times uint64) {
+	now := clockNow(me)
+	t.q.latch.lock(me)
+	times = t.take(now)
+	t.q.latch.unlock()
+	return times
+}
+
+// waitAs is wait with w to wait. Who is no fiber watches the time itself, and
+// looks again when that is up.
+func (t *Timer) waitAs(w *bounded, b bound, reason why) (times uint64, err error) {
+	for {
+		me, f := here()
+		w.begin(me, f, true)
+		w.claim, w.word, w.token, w.ok = 0, 0, 0, false
+		lim := b
+		if times = t.enter(me, f, w, &lim); times > 0 {
+			return times, nil
+		}
+		err = w.suspendWithin(me, f, reason, lim, &w.cancel)
+		if err == nil {
+			if w.ok {
+				return uint64(w.value), nil
+			}
+			continue
+		}
+		t.leave(&w.node)
+		if err != ErrTimeout || lim.at == b.at {
+			return 0, err
+		}
+	}
+}
+
+// enter takes what has come due, or puts w's node into the queue.
+//
+//go:nosplit // see latch
+func (t *Timer) enter(me *worker, f *fiber, w *bounded, lim *bound) (times uint64) {
+	now := clockNow(me)
+	t.q.latch.lock(me)
+	if times = t.take(now); times == 0 {
+		lim.at = t.join(me, f, &w.node, lim.at)
+	}
+	t.q.latch.unlock()
+	return times
+}
+
+// join puts n, of fiber f or none, into the queue, and arms t if it is the
+// first fiber's; under the latch. Who is no fiber has to look again when t is
+// due, which is what is returned if it comes before at. If n is taken and not
+// ok, t has changed: look again.
+//
+//go:nosplit // see latch
+func (t *Timer) join(me *worker, f *fiber, n *node, at int64) int64 {
+	n.ok = false
+	t.q.add(n)
+	switch {
+	case t.at == 0:
+	case f == nil:
+		if at == 0 || t.at < at {
+			at = t.at
+		}
+	case t.e.core == 0:
+		t.armOn(me, me.core)
+	}
+	return at
+}
+
+// leave takes n out of the queue, if it is there.
+//
+//go:nosplit // see latch
+func (t *Timer) leave(n *node) {
+	me, _ := here()
+	t.q.latch.lock(me)
+	var c *core
+	if n.queued {
+		c = t.q.unqueue(me, n)
+	}
+	t.q.latch.unlock()
+	c.settles(me)
+}
+
+// unqueue takes n out of q. The last to leave a Timer takes that out of its wheel,
+// whose core is then returned, to settle. Under the latch.
+//
+//go:nosplit // see latch
+func (q *queue) unqueue(me *worker, n *node) (c *core) {
+	q.remove(n)
+	if q.timed && q.first == 0 {
+		l := leaving{timer: uintptr(unsafe.Pointer(q)) - unsafe.Offsetof(Timer{}.q)}
+		outOf(me, leavingFn, unsafe.Pointer(&l))
+		c = (*core)(pointer(l.core))
+	}
+	return c
+}
+
+type leaving struct{ timer, core uintptr }
+
+var leavingFn = func(p unsafe.Pointer) {
+	l := (*leaving)(p)
+	if t := (*Timer)(pointer(l.timer)); t.fn == 0 {
+		l.core = uintptr(unsafe.Pointer(t.disarm(self())))
+	}
+}
+
+// A Ticker comes due again and again, at instants that do not drift. Those that
+// nobody has waited for are counted, and go to the next Wait together. The zero
+// Ticker is stopped. What is said of a Timer's memory and copies holds here.
+type Ticker struct{ t Timer }
+
+// Every returns a Ticker that ticks every d, from d from now on; for one that is
+// not positive, a stopped one.
+//
+// Context: anywhere.
+func Every(d time.Duration) Ticker {
+	if d <= 0 {
+		return Ticker{}
+	}
+	me, _ := here()
+	return Ticker{Timer{at: later(clockNow(me), int64(d)), period: int64(d)}}
+}
+
+// Reset has t tick every d, from d from now on. Ticks that nobody has waited
+// for are forgotten.
+//
+// Context: anywhere.
+// Errors: ErrConfig if d is not positive.
+func (t *Ticker) Reset(d time.Duration) error {
+	if d <= 0 {
+		return ErrConfig
+	}
+	me, _ := here()
+	t.t.set(me, later(clockNow(me), int64(d)), int64(d))
+	return nil
+}
+
+// Stop has t tick no more; ticks that nobody has waited for are forgotten.
+//
+// Context: anywhere.
+func (t *Ticker) Stop() { t.t.Stop() }
+
+// Wait waits for the next tick, and returns how many there have been since the
+// last Wait that returned: more than one if the caller is late.
+//
+// Context: as Timer.Wait.
+func (t *Ticker) Wait() int {
+	n, _ := t.t.wait(nil, whyTicker)
+	return int(n)
+}
+
+// Case is the case of a Select that t has ticked, once or more.
+func (t *Ticker) Case() Case { return t.t.Case() }
+
+// WaitWithin is Wait with a limit.
+//
+// Errors: ErrTimeout, ErrCanceled.
+func (t *Ticker) WaitWithin(l Limit) (int, error) {
+	n, err := t.t.wait(&l, whyTicker)
+	return int(n), err
+}

@@ -1,6 +1,9 @@
 package sched
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // A Token cancels waits: those that have it in their Limit, and begin before or
 // after its Cancel. The zero Token is not canceled. It can be used by any
@@ -48,4 +51,13 @@ func (t *Token) enter(me *worker, n *node) bool {
 	}
 	t.q.latch.unlock()
 	return ok
+}
+
+// Case is the case of a Select that t is canceled. A Limit ends the wait with
+// ErrCanceled instead.
+func (t *Token) Case() Case { return Case{on: unsafe.Pointer(&t.q), ready: tokenReady} }
+
+//go:nosplit // see latch
+func tokenReady(q unsafe.Pointer, _ bool) bool {
+	return (*Token)(unsafe.Add(q, -int(unsafe.Offsetof(Token{}.q)))).canceled != 0
 }

@@ -44,11 +44,12 @@ import (
 // from then on until it has resumed the fiber. Close takes the nodes of the
 // fibers that it ends out of their queues, under the latches (wait.abandon);
 // whoever finds one before that cannot hold the scheduler, and drops the node.
+// That is the last it does to it: a node that is in no queue can be given up.
 
 // A queue is the part of a primitive where waiters are, first come first.
 type queue struct {
 	latch latch
-	_     uint32
+	timed bool    // it is that of a Timer
 	first uintptr // *node
 	last  uintptr
 }
@@ -82,7 +83,6 @@ type wait struct {
 const (
 	claimTimeout  = 1<<31 + iota // the deadline has passed
 	claimCanceled                // the index of the Token's node
-	claimNoTimer                 // there was no memory for the timer
 )
 
 // A single is a wait in one queue.
@@ -122,7 +122,7 @@ const (
 	whyRead
 	whyWrite
 	whyCond
-	whyGroup
+	whyWaitGroup
 	whyBarrier
 	whyOnce
 	whyEvent
@@ -131,13 +131,18 @@ const (
 	whySendNil
 	whyRecvNil
 	whySelect
+	whyTimer
+	whyTicker
+	whyGroup
+	whySleep
+	whyJoin
 )
 
 var whyNames = [...]string{
 	whyMutex: "mutex", whySemaphore: "semaphore", whyRead: "read lock", whyWrite: "write lock", whyCond: "cond",
-	whyGroup: "wait group", whyBarrier: "barrier", whyOnce: "once", whyEvent: "event",
+	whyWaitGroup: "wait group", whyBarrier: "barrier", whyOnce: "once", whyEvent: "event",
 	whySend: "chan send", whyRecv: "chan receive", whySendNil: "chan send (nil chan)", whyRecvNil: "chan receive (nil chan)",
-	whySelect: "select",
+	whySelect: "select", whyTimer: "timer", whyTicker: "ticker", whyGroup: "group", whySleep: "sleep", whyJoin: "join",
 }
 
 //go:nosplit // a stack that runs out must not do so here: see latch
@@ -258,8 +263,9 @@ func (q *queue) remove(n *node) {
 func (q *queue) take(me *worker) *node {
 	for q.first != 0 {
 		n := nodeAt(q.first)
+		ok := n.claimed(me)
 		q.remove(n)
-		if n.claimed(me) {
+		if ok {
 			return n
 		}
 	}
@@ -389,7 +395,7 @@ var signalFn = func(word unsafe.Pointer) {
 func (f *fiber) grant(always bool) bool {
 	for {
 		word := atomic.LoadUint64(&f.word)
-		next := word &^ asleep
+		next := word &^ (asleep | waiting)
 		if always || word&asleep == 0 {
 			next |= granted
 		}
@@ -433,14 +439,22 @@ func (f *fiber) stopAt(w *wait, reason why, since uint64) {
 	f.setState(waits)
 }
 
-// A Limit bounds a wait. The zero Limit does not.
+// A Limit bounds a wait: what comes first of those that are set does. The zero
+// Limit does not bound it.
 type Limit struct {
+	Timeout  time.Duration  // no longer than that, from when the wait begins, if not 0: ErrTimeout
 	Deadline futex.Deadline // no later than that: ErrTimeout
 	Token    *Token         // no longer than until its Cancel: ErrCanceled
 }
 
-// For returns the Limit that comes in d.
-func For(d time.Duration) Limit { return Limit{Deadline: futex.After(d)} }
+// For returns the Limit that ends each wait after d. The clock is read when a
+// wait really begins. Nothing waits if d is not positive.
+func For(d time.Duration) Limit {
+	if d <= 0 {
+		d = -1
+	}
+	return Limit{Timeout: d}
+}
 
 // Until returns the Limit that is t's Cancel.
 func Until(t *Token) Limit { return Limit{Token: t} }
@@ -464,11 +478,20 @@ func (l *Limit) bound() (b bound, err error) {
 		}
 		b.token = l.Token
 	}
+	if l.Timeout != 0 {
+		if l.Timeout < 0 {
+			return b, ErrTimeout
+		}
+		me, _ := here()
+		b.at = later(clockNow(me), int64(l.Timeout))
+	}
 	if l.Deadline != futex.Never {
 		if l.Deadline.Passed() {
 			return b, ErrTimeout
 		}
-		b.at = max(l.Deadline.Monotonic(), 1)
+		if at := max(l.Deadline.Monotonic(), 1); b.at == 0 || at < b.at {
+			b.at = at
+		}
 	}
 	return b, nil
 }
@@ -507,8 +530,6 @@ func (w *wait) suspendWithin(me *worker, f *fiber, reason why, b bound, t *node)
 		return ErrTimeout
 	case claimCanceled:
 		return ErrCanceled
-	case claimNoTimer:
-		return errNoTimer
 	}
 	return nil
 }
@@ -524,14 +545,10 @@ func (w *wait) quit(claim uint32) bool { return atomic.CompareAndSwapUint32(&w.c
 //go:nosplit // as node.of
 func (w *wait) suspendUntil(me *worker, f *fiber, reason why, at int64) {
 	until := uint64(granted)
+	e := entry{owner: uintptr(unsafe.Pointer(f))}
 	if at != 0 {
 		until |= fired
-		if me.arm(f, at) != 0 {
-			if w.quit(claimNoTimer) {
-				return
-			}
-			until = granted
-		}
+		me.core.arm(me, &e, at)
 	}
 	for {
 		word := atomic.LoadUint64(&f.word)
@@ -551,8 +568,8 @@ func (w *wait) suspendUntil(me *worker, f *fiber, reason why, at int64) {
 		me.putBack(to)
 		me.goesOn(f)
 	}
-	if at != 0 && atomic.LoadUint64(&f.word)&fired == 0 {
-		me.disarm(f) // after that it does not fire any more
+	if at != 0 {
+		me.core.disarm(me, &e)
 	}
 	atomic.AndUint64(&f.word, ^uint64(fired|granted))
 }
@@ -591,18 +608,43 @@ var (
 //
 //go:nosplit // as node.of
 func (n *node) leave(me *worker) {
+	if n.queue == 0 {
+		return
+	}
 	q := (*queue)(pointer(n.queue))
 	q.latch.lock(me)
+	var c *core
 	if n.queued {
-		q.remove(n)
+		c = q.unqueue(me, n)
 	}
 	q.latch.unlock()
+	c.settles(me)
 }
 
-// abandon takes the nodes of a fiber that Close ends out of their queues.
-func (w *wait) abandon() {
-	if w.nodes == 0 {
-		(*single)(unsafe.Pointer(w)).leave(nil)
+// abandon takes the nodes of a fiber that Close ends out of their queues. Others
+// may have waited behind it for their turn. A primitive is there as long as a node
+// is in its queue.
+func (w *wait) abandon(reason why) {
+	switch n := &(*single)(unsafe.Pointer(w)).node; {
+	case w.nodes != 0:
+	case n.queue == 0: // a JoinWithin's, or nothing but a Token
+		if n.value != 0 {
+			freeBlock(pointer(n.value))
+		}
+	case n.queued:
+		q := pointer(n.queue)
+		switch reason {
+		case whySemaphore:
+			(*Semaphore)(unsafe.Add(q, -int(unsafe.Offsetof(Semaphore{}.q)))).withdraw(n)
+		case whyRead:
+			(*RWMutex)(unsafe.Add(q, -int(unsafe.Offsetof(RWMutex{}.readers)))).withdraw(n, rwReader)
+		case whyWrite:
+			(*RWMutex)(unsafe.Add(q, -int(unsafe.Offsetof(RWMutex{}.writers)))).withdraw(n, rwWriter)
+		case whyBarrier:
+			(*Barrier)(unsafe.Add(q, -int(unsafe.Offsetof(Barrier{}.q)))).abandon(n)
+		default:
+			n.leave(nil)
+		}
 	}
 	for i := range uintptr(w.n) {
 		if x := (*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))); x.on != nil {

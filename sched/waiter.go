@@ -18,7 +18,8 @@ type waiter struct {
 	all  bool
 	next uintptr // in core.waiters, under core.mu; or in the list of free ones
 	gate uintptr // *lwp.Parker of a goroutine that waits in a channel operation; or 0
-	_    [unit - 24]byte
+	node uintptr // *node to resume, where the one who waits does so by a wait; or 0
+	_    [unit - 32]byte
 }
 
 // Values of waiter.word.
@@ -67,8 +68,14 @@ func freeBlock(p unsafe.Pointer) {
 // tell lets the one who waits go on. The block may serve another by the time
 // of the wake, which is then spurious.
 func (w *waiter) tell(what uint32) {
-	gate := (*lwp.Parker)(pointer(w.gate))
+	gate, n := (*lwp.Parker)(pointer(w.gate)), nodeAt(w.node)
 	if !atomic.CompareAndSwapUint32(&w.word, 0, what) {
+		return
+	}
+	if n != nil {
+		if me := self(); n.claimed(me) {
+			n.resume(me)
+		}
 		return
 	}
 	if gate != nil {
@@ -92,10 +99,7 @@ func (c *core) await(w *waiter, p patience) uint32 {
 	if p.gate != nil {
 		w.gate = uintptr(unsafe.Pointer(p.gate.Parker))
 	}
-	c.mu.Lock()
-	w.next, c.waiters = c.waiters, uintptr(unsafe.Pointer(w))
-	c.settle()
-	c.mu.Unlock()
+	c.enlist(w)
 	if asm.Current() == nil {
 		if p.gate != nil {
 			w.awaitGate(p)
@@ -106,6 +110,19 @@ func (c *core) await(w *waiter, p patience) uint32 {
 			w.tell(late)
 		}
 	}
+	c.delist(w)
+	return atomic.SwapUint32(&w.word, 0)
+}
+
+// enlist has w told what becomes of the fibers.
+func (c *core) enlist(w *waiter) {
+	c.mu.Lock()
+	w.next, c.waiters = c.waiters, uintptr(unsafe.Pointer(w))
+	c.settle()
+	c.mu.Unlock()
+}
+
+func (c *core) delist(w *waiter) {
 	c.mu.Lock()
 	for at := &c.waiters; *at != 0; at = &(*waiter)(pointer(*at)).next {
 		if *at == uintptr(unsafe.Pointer(w)) {
@@ -114,7 +131,6 @@ func (c *core) await(w *waiter, p patience) uint32 {
 		}
 	}
 	c.mu.Unlock()
-	return atomic.SwapUint32(&w.word, 0)
 }
 
 // awaitGate sleeps in a channel operation until w is told something.

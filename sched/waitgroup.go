@@ -82,5 +82,5 @@ func (g *WaitGroup) Wait() { g.wait(nil) }
 func (g *WaitGroup) WaitWithin(l Limit) error { return g.wait(&l) }
 
 func (g *WaitGroup) wait(l *Limit) error {
-	return g.q.waitWhile(&g.round, atomic.LoadUint32(&g.round)|1, l, whyGroup)
+	return g.q.waitWhile(&g.round, atomic.LoadUint32(&g.round)|1, l, whyWaitGroup)
 }

@@ -19,8 +19,9 @@ type worker struct {
 	length   uint32 // of the queue
 	tick     uint32 // switches until the next poll
 	core     *core
-	class    int   // core.class
-	free     cache // of the default class
+	class    int    // core.class
+	batch    uint32 // batchOf(class)
+	free     cache  // of the default class
 	left     uint32
 	faulted  uint32 // current has faulted
 	clock    uint64 // ticks, as of the last poll
@@ -41,8 +42,9 @@ type worker struct {
 	inbox     uintptr // fibers that are pinned to this worker and were made ready elsewhere, linked by next; newest first
 
 	id      int
-	bound   link // ready fibers that are pinned here, linked by next, oldest first
+	bound   link // ready fibers that are pinned here or have come due, linked by next, oldest first
 	boundTo link // the newest
+	due     int  // how many of them a timer has made ready
 
 	boundsTurn bool
 	caches     [classes]cache
@@ -208,7 +210,7 @@ func (w *worker) poll() {
 	if c.injected.Load() != 0 {
 		w.takeInjected()
 	}
-	if c.timers.armed.Load() != 0 {
+	if c.timers.first.Load() != 0 {
 		c.timers.expire(w)
 	}
 	if w.bound != 0 {
@@ -288,7 +290,7 @@ func (w *worker) putBack(f *fiber) {
 	w.leave()
 }
 
-// nextBound takes the oldest of the ready fibers that are pinned here.
+// nextBound takes the oldest of the fibers in bound.
 //
 //go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) nextBound() *fiber {
@@ -296,10 +298,14 @@ func (w *worker) nextBound() *fiber {
 	if w.bound = f.next; w.bound == 0 {
 		w.boundTo = 0
 	}
+	if f.flags&isDue != 0 {
+		f.flags &^= isDue
+		w.due--
+	}
 	return f
 }
 
-// bind adds a ready fiber that is pinned here.
+// bind adds a ready fiber that is pinned here, or has come due.
 //
 //go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) bind(f *fiber) {
