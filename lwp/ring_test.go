@@ -274,6 +274,36 @@ func TestRingLosesNothing(t *testing.T) {
 	}
 }
 
+// TestRingBetweenGoroutines is for the race detector too.
+func TestRingBetweenGoroutines(t *testing.T) {
+	for _, k := range ringKinds {
+		r := newRing[[2]int](t, 4, k.kind)
+		var wg sync.WaitGroup
+		sum := 0
+		wg.Go(func() {
+			for {
+				v, err := r.Recv()
+				if err != nil {
+					return
+				}
+				sum += v[1] - v[0]
+			}
+		})
+		wg.Go(func() {
+			for i := range 1000 {
+				if r.SendContext(t.Context(), [2]int{i, 2 * i}) != nil {
+					t.Error("SendContext has failed")
+				}
+			}
+			r.Close()
+		})
+		lwptest.Within(t, "the goroutines", wg.Wait)
+		if sum != 999*500 {
+			t.Errorf("%s: sum %d", k.name, sum)
+		}
+	}
+}
+
 // TestRingStampede has many wait at one end, and all go through.
 func TestRingStampede(t *testing.T) {
 	begin(t)
