@@ -278,3 +278,71 @@ func TestRingDeadlinesOfFibers(t *testing.T) {
 	}
 	t.Logf("%+v", *x)
 }
+
+// TestSignalOfAFiberIsNoLaterWaits: a Parker's signal and its deadline race, and a
+// Blocking call or a Sleep that follows is not ended by what is left of it.
+func TestSignalOfAFiberIsNoLaterWaits(t *testing.T) {
+	other := begin(t, 1)
+	s := begin(t, 2) // closed first, with the threads of its blocking calls
+	type duel struct {
+		n                         int
+		p                         lwp.Parker
+		open                      atomic.Uint32 // 1: published, 2: found, 0: taken back
+		over                      atomic.Bool
+		came, late, signals, hurt int
+		calls                     int
+	}
+	signal := func(d *duel) {
+		for i := 0; !d.over.Load(); i++ {
+			if d.open.CompareAndSwap(1, 2) {
+				d.signals++
+				d.p.Signal()
+			} else if sched.Yield(); i%8 == 0 {
+				sched.Sleep(time.Duration(i%60) * time.Microsecond)
+			}
+		}
+	}
+	for who := range 4 {
+		d := &duel{n: lwptest.Soak(500, 100)}
+		f := spawn(t, s, func(d *duel) {
+			for i := range d.n {
+				d.p.Init()
+				d.open.Store(1)
+				if d.p.Await(futex.After(time.Duration(i%60)*time.Microsecond), "the duel") {
+					d.came++
+				} else if d.open.CompareAndSwap(1, 0) {
+					d.p.Cancel()
+					d.late++
+				} else {
+					d.p.Await(futex.Never, "the duel")
+					d.came++
+				}
+				was := d.calls
+				sched.Blocking(func(d *duel) { d.calls++ }, d)
+				if d.calls != was+1 {
+					d.hurt++
+				}
+				begun := futex.Monotonic()
+				sched.Sleep(5 * time.Microsecond)
+				if futex.Monotonic()-begun < 5000 {
+					d.hurt++
+				}
+			}
+			d.over.Store(true)
+		}, d)
+		switch who {
+		case 0: // a fiber of the same scheduler, a fiber of another, a thread, a goroutine
+			run(t, s, signal, d)
+		case 1:
+			run(t, other, signal, d)
+		case 2:
+			lwptest.OnThread(t, signal, d)
+		default:
+			lwptest.Within(t, "the goroutine", func() { signal(d) })
+		}
+		within(t, "Join", f.Join)
+		if d.came != d.signals || d.came+d.late != d.n || d.hurt != 0 {
+			t.Errorf("%d: %d signals, %d came, %d of %d late; %d later waits were hurt", who, d.signals, d.came, d.late, d.n, d.hurt)
+		}
+	}
+}
