@@ -130,6 +130,10 @@ func Headroom()
 // StopRoom is Headroom for 512 bytes: what a green thread needs to stop.
 func StopRoom()
 
+// ParkRoom is Headroom for 768 bytes: what a green thread needs to wait for
+// somebody outside of its scheduler.
+func ParkRoom()
+
 // Relax tells the CPU that the caller spins (PAUSE, YIELD).
 func Relax()
 

@@ -99,15 +99,17 @@ func Leave(hi uintptr) { leaveFn(hi - StartRoom) }
 // with SP at hi-StartRoom the context ends as by Leave, g loaded anew.
 func FaultedPC() uintptr { return faultedPC }
 
-// ended is a func() (*Context, *uint32) value.
+// ended is a func(uintptr) (*Context, *uint32) value.
 //
 //lint:ignore U1000 read by assembly
 var ended uintptr
 
 // SetEnded sets, once, what runs on the stack of a context whose function has
-// returned. It says where the thread goes on, and names a word that becomes
-// zero, by a release, when the stack is no longer in use.
-func SetEnded(fn *func() (next *Context, left *uint32)) { ended = *(*uintptr)(unsafe.Pointer(fn)) }
+// returned. It gets TCB.Worker, says where the thread goes on, and names a word
+// that becomes zero, by a release, when the stack is no longer in use.
+func SetEnded(fn *func(worker uintptr) (next *Context, left *uint32)) {
+	ended = *(*uintptr)(unsafe.Pointer(fn))
+}
 
 // Current returns the TCB of the calling thread, or nil when the caller is not
 // one of our threads. It costs about a nanosecond, and is safe anywhere.

@@ -106,6 +106,7 @@ start:
 
 finish:
 	MOVQ ·ended(SB), DX
+	MOVQ TCB_Worker(FS), AX // the TCB is at the thread pointer
 	MOVQ (DX), CX
 	CALL CX
 	MOVQ BX, DI // what to release

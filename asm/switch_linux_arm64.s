@@ -100,6 +100,8 @@ start:
 
 finish:
 	MOVD ·ended(SB), R26
+	MRS TPIDR_EL0, R0
+	MOVD TCB_Worker(R0), R0
 	MOVD (R26), R4
 	CALL (R4)
 	MOVD R1, R5 // what to release

@@ -60,7 +60,10 @@ func (l *lab) within(i int, addr uintptr) bool {
 	return lo <= addr && addr < lo+unsafe.Sizeof(l.stack[i])
 }
 
-var labEnded = func() (*Context, *uint32) {
+var labEnded = func(worker uintptr) (*Context, *uint32) {
+	if worker != Worker() {
+		bench.errs++
+	}
 	bench.note('e')
 	return bench.next, &bench.left
 }

@@ -77,6 +77,10 @@ TEXT ·Headroom(SB), 0, $1536-0
 TEXT ·StopRoom(SB), 0, $512-0
 	RET
 
+// func ParkRoom()
+TEXT ·ParkRoom(SB), 0, $768-0
+	RET
+
 // func Relax()
 TEXT ·Relax(SB), NOSPLIT, $0-0
 	PAUSE

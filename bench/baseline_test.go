@@ -17,7 +17,13 @@ import (
 //go:embed testdata/baseline.c
 var baselineSource string
 
-// A cProgram is the running C side. One process serves all benchmarks of a
+//go:embed testdata/waiting.c
+var waitingSource string
+
+//go:embed testdata/fcontext.c
+var fcontextSource string
+
+// A cProgram is a running C side. One process serves all benchmarks of a
 // run, so that what is measured starts warm, as it does on the Go side.
 type cProgram struct {
 	mu  sync.Mutex
@@ -32,14 +38,14 @@ type cResult struct {
 	ns    int64 // of the operations alone
 	count int64 // operations that it has counted
 	turns int64 // of a contended lock
+	more  [4]int64
 }
 
 var (
-	running  *cProgram
-	baseline = sync.OnceValues(func() (*cProgram, error) {
-		p, err := startBaseline()
-		running = p
-		return p, err
+	running  []*cProgram
+	baseline = sync.OnceValues(func() (*cProgram, error) { return startC(baselineSource+waitingSource, "", "") })
+	fcontext = sync.OnceValues(func() (*cProgram, error) {
+		return startC(fcontextSource, "-lboost_context", "no Boost.Context (libboost-context-dev)")
 	})
 )
 
@@ -47,22 +53,35 @@ var (
 // program's own figure, without its start and the way to it and back.
 func inC(op string) func(*testing.B) error {
 	return func(b *testing.B) error {
-		p, err := baseline()
-		if err != nil {
-			return err
-		}
-		b.ResetTimer()
-		r, err := p.run(op, b.N)
-		b.StopTimer()
-		if err != nil {
-			return err
-		}
-		b.ReportMetric(float64(r.ns)/float64(b.N), "ns/op")
-		if r.turns > 0 {
-			b.ReportMetric(float64(r.count)/float64(r.turns), "ops/turn")
-		}
-		return did(r.count, int64(b.N))
+		_, err := measureC(b, baseline, op)
+		return err
 	}
+}
+
+// inFcontext is inC of the program that uses Boost.Context.
+func inFcontext(op string) func(*testing.B) error {
+	return func(b *testing.B) error {
+		_, err := measureC(b, fcontext, op)
+		return err
+	}
+}
+
+func measureC(b *testing.B, program func() (*cProgram, error), op string) (r cResult, err error) {
+	p, err := program()
+	if err != nil {
+		return r, err
+	}
+	b.ResetTimer()
+	r, err = p.run(op, b.N)
+	b.StopTimer()
+	if err != nil {
+		return r, err
+	}
+	b.ReportMetric(float64(r.ns)/float64(b.N), "ns/op")
+	if r.turns > 0 {
+		b.ReportMetric(float64(r.count)/float64(r.turns), "ops/turn")
+	}
+	return r, did(r.count, int64(b.N))
 }
 
 func (p *cProgram) run(op string, n int) (r cResult, err error) {
@@ -75,13 +94,16 @@ func (p *cProgram) run(op string, n int) (r cResult, err error) {
 	if err != nil {
 		return r, fmt.Errorf("C program: %w", err)
 	}
-	if _, err = fmt.Sscan(line, &r.ns, &r.count, &r.turns); err != nil {
+	m := &r.more
+	if _, err = fmt.Sscan(line, &r.ns, &r.count, &r.turns, &m[0], &m[1], &m[2], &m[3]); err != nil {
 		return r, fmt.Errorf("C program: %s", strings.TrimSpace(line))
 	}
 	return r, nil
 }
 
-func startBaseline() (p *cProgram, err error) {
+// startC compiles a program, with a library if it names one, and starts it.
+// Without that library its rows are skipped, for the reason given.
+func startC(source, library, lacking string) (p *cProgram, err error) {
 	cc, err := findCC()
 	if err != nil {
 		return nil, err
@@ -96,10 +118,13 @@ func startBaseline() (p *cProgram, err error) {
 			p = nil
 		}
 	}()
-	binary := filepath.Join(p.dir, "baseline")
-	if err = compile(cc, baselineSource, binary); err != nil {
-		if compile(cc, "#include <pthread.h>\nint main(void) { return 0; }\n", binary) != nil {
+	binary := filepath.Join(p.dir, "program")
+	if err = compile(cc, source, binary, library); err != nil {
+		const empty = "#include <pthread.h>\nint main(void) { return 0; }\n"
+		if compile(cc, empty, binary, "") != nil {
 			err = skip("the C compiler " + cc[0] + " lacks headers or libraries")
+		} else if library != "" && compile(cc, empty, binary, library) != nil {
+			err = skip(lacking)
 		}
 		return p, err
 	}
@@ -117,11 +142,15 @@ func startBaseline() (p *cProgram, err error) {
 		return p, err
 	}
 	p.out = bufio.NewReader(out)
-	return p, p.cmd.Start()
+	if err = p.cmd.Start(); err != nil {
+		return p, err
+	}
+	running = append(running, p)
+	return p, nil
 }
 
-func stopBaseline() {
-	if p := running; p != nil {
+func stopC() {
+	for _, p := range running {
 		p.in.Close()
 		p.cmd.Wait()
 		os.RemoveAll(p.dir)
@@ -156,8 +185,11 @@ func findCC() ([]string, error) {
 	return nil, why
 }
 
-func compile(cc []string, source, binary string) error {
-	args := append(cc[1:len(cc):len(cc)], "-O2", "-pthread", "-x", "c", "-o", binary, "-")
+func compile(cc []string, source, binary, library string) error {
+	args := append(cc[1:len(cc):len(cc)], "-O2", "-pthread", "-o", binary, "-x", "c", "-", "-x", "none")
+	if library != "" {
+		args = append(args, library)
+	}
 	cmd := exec.Command(cc[0], args...)
 	cmd.Stdin = strings.NewReader(source)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -191,6 +223,9 @@ func TestNoCompilerIsASkip(t *testing.T) {
 	_, err := findCC()
 	if _, ok := skipped(err); !ok {
 		t.Errorf("no compiler: got %v, want a skip", err)
+	}
+	if _, err := startC(fcontextSource, "-lno_such_library", "no library"); err == nil {
+		t.Error("a program without its library: no error")
 	}
 	other := filepath.Join(t.TempDir(), "cc")
 	if err := os.WriteFile(other, []byte("#!/bin/sh\necho m68k-linux-gnu\n"), 0o755); err != nil {

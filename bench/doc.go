@@ -9,14 +9,16 @@
 // in this order. Its comment says what one op is, and what each side does that
 // the others do not.
 //
-// The C side, testdata/baseline.c, is compiled when a benchmark needs it; where
-// there is no C compiler, those rows are skipped.
+// The C side, in testdata, is compiled when a benchmark needs it; where there is
+// no C compiler, those rows are skipped, as are those of Boost.Context where that
+// is not installed.
 //
 // Neighbouring runs of one row are alike, and a machine's mood changes over
-// minutes. What is published therefore comes from cmd/record, which repeats the
-// whole selection, and cmd/table makes the tables of the README from that:
+// minutes. What is published therefore comes from the program in bench/report,
+// which repeats the whole selection and makes the tables and plots of the
+// README from that:
 //
-//	go run ./bench/cmd/record -count 10 > bench/results/NAME.txt
-//	go run ./bench/cmd/table -write README.md bench/results/NAME.txt
-//	go run ./bench/cmd/table -check README.md bench/results/NAME.txt
+//	cd bench/report && go run . -o DIR
+//
+// README.md here says what to make of the numbers.
 package bench

@@ -63,11 +63,14 @@ func withProcs(n int, body func(b *testing.B) error) func(b *testing.B) error {
 //     start and the end of the thread.
 //   - iterpull: iter.Pull's next, which is two switches between goroutines;
 //     one op is half a next. It carries a value and can be preempted.
+//   - fcontext: Boost.Context's jump_fcontext, from C. It saves six registers
+//     and the floating-point control words, and carries a pointer.
 func BenchmarkSwitch(b *testing.B) { compare(b, switchRows) }
 
 var switchRows = []row{
 	{"impl=fiber", switchContexts},
 	{"impl=iterpull", switchPull},
+	{"impl=fcontext", inFcontext("switch")},
 }
 
 type pair struct {
@@ -137,18 +140,22 @@ func switchPull(b *testing.B) error {
 }
 
 // BenchmarkYield: one op is to yield and to come again, with so many ready on
-// one worker or P. The time includes the making and the end of all.
+// one worker or P. A lap that touches the memory of all is not in the time; the
+// making and the end of all is, so that each yields ten times at least.
 //
 //   - fiber: sched.Yield. Nobody preempts a fiber, and its stack does not grow.
 //   - goroutine: runtime.Gosched, which also looks for work of other kinds: the
 //     network, timers, the collector.
+//   - fcontext: Boost.Context's contexts, on stacks of 2 KiB, that jump around in
+//     a ring, from C: no queue and no scheduler. The time is without the making.
 func BenchmarkYield(b *testing.B) { compare(b, yieldRows) }
 
 var yieldRows = func() (rows []row) {
 	for _, n := range []int{2, 100, 10_000} {
 		rows = append(rows,
 			row{fmt.Sprintf("impl=fiber/fibers=%d", n), func(b *testing.B) error { return yieldFibers(b, n) }},
-			row{fmt.Sprintf("impl=goroutine/fibers=%d", n), withProcs(1, func(b *testing.B) error { return yieldGoroutines(b, n) })})
+			row{fmt.Sprintf("impl=goroutine/fibers=%d", n), withProcs(1, func(b *testing.B) error { return yieldGoroutines(b, n) })},
+			row{fmt.Sprintf("impl=fcontext/fibers=%d", n), inFcontext(fmt.Sprint("yield-", n))})
 	}
 	return rows
 }()
@@ -158,6 +165,22 @@ type yielders struct {
 	n, each, extra int
 	started, good  int
 	failed         bool
+}
+
+// lapped times yields, after a lap in which the memory of all is touched.
+func lapped(b *testing.B, n int, run func(*yielders) (done int, err error)) error {
+	if _, err := run(newYielders(n, n)); err != nil {
+		return err
+	}
+	ops := max(b.N, 10*n)
+	b.ResetTimer()
+	done, err := run(newYielders(ops, n))
+	b.StopTimer()
+	if err != nil {
+		return err
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(ops), "ns/op")
+	return did(done, ops)
 }
 
 // share returns how many of the operations the next one does.
@@ -175,34 +198,33 @@ func newYielders(ops, n int) *yielders {
 }
 
 func yieldFibers(b *testing.B, n int) error {
-	y := newYielders(b.N, n)
 	s, err := sched.New(sched.Config{Workers: 1, StackSize: fiberStack})
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	b.ResetTimer()
-	f, err := sched.Spawn(s, func(y *yielders) {
-		for range y.n {
-			if _, err := sched.GoAttr(yieldFiber, y, sched.Attr{Detached: true}); err != nil {
-				y.failed = true
+	return lapped(b, n, func(y *yielders) (int, error) {
+		f, err := sched.Spawn(s, func(y *yielders) {
+			for range y.n {
+				if _, err := sched.GoAttr(yieldFiber, y, sched.Attr{Detached: true}); err != nil {
+					y.failed = true
+				}
 			}
+		}, y)
+		if err != nil {
+			return 0, err
 		}
-	}, y)
-	if err != nil {
-		return err
-	}
-	if err := f.Join(); err != nil {
-		return err
-	}
-	if err := s.Wait(); err != nil {
-		return err
-	}
-	b.StopTimer()
-	if y.failed {
-		return fmt.Errorf("a fiber was not spawned")
-	}
-	return did(y.good, b.N)
+		if err := f.Join(); err != nil {
+			return 0, err
+		}
+		if err := s.Wait(); err != nil {
+			return 0, err
+		}
+		if y.failed {
+			return 0, fmt.Errorf("a fiber was not spawned")
+		}
+		return y.good, nil
+	})
 }
 
 func yieldFiber(y *yielders) {
@@ -213,24 +235,23 @@ func yieldFiber(y *yielders) {
 }
 
 func yieldGoroutines(b *testing.B, n int) error {
-	y := newYielders(b.N, n)
-	var good atomic.Int64 // one that is preempted may be anywhere
-	var wg sync.WaitGroup
-	b.ResetTimer()
-	for range n {
-		share := y.share()
-		wg.Go(func() {
-			done := 0
-			for range share {
-				runtime.Gosched()
-				done++
-			}
-			good.Add(int64(done))
-		})
-	}
-	wg.Wait()
-	b.StopTimer()
-	return did(good.Load(), int64(b.N))
+	return lapped(b, n, func(y *yielders) (int, error) {
+		var good atomic.Int64 // one that is preempted may be anywhere
+		var wg sync.WaitGroup
+		for range n {
+			share := y.share()
+			wg.Go(func() {
+				done := 0
+				for range share {
+					runtime.Gosched()
+					done++
+				}
+				good.Add(int64(done))
+			})
+		}
+		wg.Wait()
+		return int(good.Load()), nil
+	})
 }
 
 // spawnFiber is SpawnJoin's row: Go and Join on a fiber, one worker.

@@ -31,7 +31,9 @@ import (
 //
 // The runtime has one P more than there are goroutines that want one. lost-% is
 // the time in gaps of more than 10 us between two looks; gaps/s are those of
-// more than 1 ms, and longest-ms is the longest. other-% is the time in which
+// more than 1 ms, and longest-ms is the longest. An event that comes at a random
+// moment is seen by the next look; p99-ns is how late that is in 99 % of cases,
+// at most, and so on. other-% is the time in which
 // the loop could have run and other programs did, by the kernel's account:
 // where it is not small, lost-% says more about them than about the collector.
 // What a virtual machine's host takes is in lost-% too.
@@ -58,6 +60,7 @@ type watch struct {
 	whole         int // milliseconds
 	lost, longest int64
 	long          int
+	delays
 }
 
 func spin(w *watch) {
@@ -71,7 +74,9 @@ func spin(w *watch) {
 			asm.Relax()
 		}
 		now := futex.Monotonic()
-		if gap := now - last; gap > lostGap {
+		gap := now - last
+		w.add(gap)
+		if gap > lostGap {
 			w.lost += gap
 			w.longest = max(w.longest, gap)
 			if gap > longGap {
@@ -200,6 +205,9 @@ func jitter(b *testing.B, spin func(w *watch, cpu, rest unix.CPUSet, load func()
 	b.ReportMetric(float64(w.long)/spun*float64(time.Second), "gaps/s")
 	b.ReportMetric(float64(w.longest)/1e6, "longest-ms")
 	b.ReportMetric(100*float64(waited)/spun, "other-%")
+	for _, p := range percentiles {
+		reportPercentile(b, p, w.residual(p/100))
+	}
 	if w.whole < b.N {
 		return did(w.whole, b.N)
 	}

@@ -5,6 +5,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	stopBaseline()
+	stopC()
 	os.Exit(code)
 }
 
@@ -81,6 +84,45 @@ func TestCountThatIsWrongIsAnError(t *testing.T) {
 	}
 }
 
+// TestReadmeKnowsEveryBenchmark fails where README.md does not say what one op
+// of a benchmark is, in a row of its table.
+func TestReadmeKnowsEveryBenchmark(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rows, _ := strings.Cut(string(readme), "## What one op is")
+	rows, _, _ = strings.Cut(rows, "\n## ")
+	known := map[string]bool{}
+	for line := range strings.Lines(rows) {
+		if cells := strings.Split(line, "|"); len(cells) == 5 {
+			for name := range strings.SplitSeq(cells[1], ",") {
+				known[strings.TrimSpace(name)] = true
+			}
+		}
+	}
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^func Benchmark(\w+)\(`).FindAllSubmatch(text, -1) {
+			found++
+			if name := string(m[1]); !known[name] {
+				t.Errorf("README.md does not say what one op of Benchmark%s is", name)
+			}
+		}
+	}
+	if found < 15 {
+		t.Errorf("only %d benchmarks found", found)
+	}
+}
+
 // TestEveryRowDoesItsOperations fails where a row of a benchmark loses
 // operations, or measures without doing any.
 func TestEveryRowDoesItsOperations(t *testing.T) {
@@ -97,6 +139,8 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"TLSGet":    tlsRows,
 		"Syscall":   syscallRows,
 		"Jitter":    jitterRows,
+		"Wake":      wakeRows,
+		"Threads":   threadsParked(1000),
 		"Owned":     ownedRows,
 		"Process":   processRows("small", nil),
 
@@ -111,6 +155,8 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"Parked":     rowsParked(1000),
 		"MutexFiber": fiberLockRows(),
 		"Timer":      timerRows,
+		"Queue":      queueRows,
+		"Handler":    handlerRows,
 	} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.name, func(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 //     others; it cannot be used on our threads.
 //   - pthread: pthread_mutex_t of the default kind, in C, in a process that
 //     has more than one thread. It promises no fairness.
+//   - fiber: sched.Mutex on green threads; see fiberLockRows.
 //
 // contend=0 is one caller. contend=2 is two, with nothing to do but lock and
 // unlock; they are not bound to a CPU, and the time includes their end.

@@ -20,6 +20,8 @@ import (
 //     goroutine can run on it. Its stack, 256 KiB, is used again.
 //   - lwppool: the same on a Pool's parked thread; nothing is created.
 //   - fiber: sched.Go and Join on a fiber, one worker.
+//   - fcontext: a context of Boost.Context is made, runs and jumps back, on one
+//     stack, from C: no scheduler, and no one else could wait for it.
 //   - goroutine: joined by a channel. No thread of its own.
 //   - lockedgoroutine: the goroutine ends locked to its thread, so that the
 //     runtime has to end the thread, and to create one for the next. The join
@@ -38,6 +40,7 @@ var spawnRows = []row{
 	{"impl=lwp", func(b *testing.B) error { return spawnLWP(b, lwp.Attr{}) }},
 	{"impl=lwppool", spawnPool},
 	{"impl=fiber", spawnFiber},
+	{"impl=fcontext", inFcontext("spawn")},
 	{"impl=goroutine", func(b *testing.B) error { return spawnGoroutine(b, body) }},
 	{"impl=lockedgoroutine", func(b *testing.B) error { return spawnGoroutine(b, lockedBody) }},
 	{"impl=fork", func(b *testing.B) error { return spawnProcess(b, forkFlags) }},

@@ -85,6 +85,32 @@ func TestDeadlockIsReportedWithNamesReasonsAndTraces(t *testing.T) {
 	find1(t, cured, `<nil>`)
 }
 
+func TestPhilosophersStarveAndAreCured(t *testing.T) {
+	out := ran(t, "philosophers")
+	starved, cured, ok := strings.Cut(out, "\n2. ")
+	if !ok {
+		t.Fatal("no second part")
+	}
+	for _, name := range []string{"Plato", "Hypatia", "Socrates", "Voltaire", "Arendt"} {
+		find1(t, starved, name+` +is waiting, for: mutex`)
+	}
+	for _, fn := range []string{`lwprt/sched\.\(\*Mutex\)\.Lock`, `main\.starve`} {
+		find1(t, starved, `\s*`+fn)
+	}
+	find(t, cured, `Everybody has eaten 1000 times.*`, 3)
+	find1(t, cured, `(\d+) times somebody put his fork back.*`)
+}
+
+func TestBoundedBuffersLoseNothing(t *testing.T) {
+	out := ran(t, "boundedbuffer") // which checks the sums itself
+	find(t, out, `60000 numbers in, 60000 out, the sum 1800030000 is right.*`, 2)
+	for _, m := range find(t, out, `There were at most (\d+) in it.*`, 2) {
+		if n := number(t, m[1]); n < 1 || n > 8 {
+			t.Errorf("wrong: %s", m[0])
+		}
+	}
+}
+
 func TestSkynetAddsUpAndStaysSmall(t *testing.T) {
 	levels, sum := 5, `4999950000, by 111111 nodes`
 	if lwptest.Emulated() {

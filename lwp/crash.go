@@ -85,8 +85,8 @@ func (f *Fault) report() {
 func (f *Fault) print() {
 	var l Line
 	l.Str("lwp: thread ").Int(int64(f.TID)).Str(": fault: ")
-	if f.Reason == Explicit {
-		l.Str("abort: ").Str(unsafe.String(&f.msg[0], f.nmsg))
+	if f.Signal == 0 && f.nmsg > 0 {
+		l.Str(f.Reason.String()).Str(": ").Str(unsafe.String(&f.msg[0], f.nmsg))
 	} else {
 		l.Str(f.Reason.String()).Str(", signal ").Int(int64(f.Signal)).Str(" address ").Hex(uint64(f.Addr)).Str(" pc ").Hex(uint64(f.PC))
 	}

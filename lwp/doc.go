@@ -84,6 +84,22 @@
 // or on a thread for which a C library has since replaced the signal's action
 // kills the process with the signal.
 //
+// # Between threads and goroutines
+//
+// A Ring carries values between goroutines, threads and green threads of a
+// scheduler, and lets either side wait. A Handler is a function on the Go side
+// that threads and green threads call as if it were theirs: it runs on a goroutine,
+// with all that the runtime has, and a panic in it is the caller's error. Thread.Done
+// is closed when the thread has exited, and JoinContext joins with a context. What
+// these wait with is a Parker, or a Gate in a goroutine's select, for others to
+// build on.
+//
+// None of them polls. A goroutine that waits for a channel, a context or a turn holds
+// no thread of the runtime, and nor does a call of a handler that waits in the
+// runtime's manner. Two goroutines that serve all threads are started when the first
+// of these is used, and sleep on a futex for the rest of the program; the runtime's
+// report of a deadlock of all goroutines does not come from then on.
+//
 // # Processes
 //
 // StartProcess, Fork, VFork and SpawnExec make processes by the same system

@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"lwprt/asm"
+	"lwprt/futex"
 )
 
 // A Domain is what this package asks of a scheduler that runs green threads,
@@ -22,6 +23,20 @@ type Domain struct {
 
 	// Exit ends the green thread that runs.
 	Exit func()
+
+	// What follows is how a green thread waits for somebody else's Signal, and is
+	// in no deadlock meanwhile. Enter notes the one that runs in p.Green, or
+	// reports that none does; Await, Signal and Cancel are what Parker says of them.
+	Enter  func(p *Parker) bool
+	Await  func(p *Parker, d futex.Deadline, reason string) bool
+	Signal func(p *Parker)
+	Cancel func(p *Parker)
+
+	// Call calls fn(arg) on the thread's own stack; fn does not Await.
+	Call func(fn func(unsafe.Pointer), arg unsafe.Pointer)
+
+	// Keep is KeepFault for the green thread that runs, if one does.
+	Keep func(f *Fault) *Fault
 }
 
 // SetDomain sets the Domain of the calling thread.

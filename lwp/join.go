@@ -74,7 +74,8 @@ func (r *record) makeWay() {
 
 // JoinContext is Join that gives up when ctx is done.
 //
-// Context: goroutine; a thread uses JoinFor, as contexts need the Go runtime.
+// Context: goroutine, which holds no thread of Go's while it waits; a thread uses
+// JoinFor, as contexts need the Go runtime.
 // Errors: as Join's, ctx.Err(), and ErrHosted on a thread. After ctx.Err() t
 // can be joined again.
 func (t Thread) JoinContext(ctx context.Context) error {
@@ -85,34 +86,16 @@ func (t Thread) JoinContext(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The kernel wakes sleepers of the exit word alone, so the cancellation
-	// wakes them too. It can come before the sleep has begun: the wake is
-	// repeated until this goroutine says that it has seen the end of ctx.
-	var over, seen atomic.Bool
-	stop := context.AfterFunc(ctx, func() {
-		over.Store(true)
-		for pause := 10 * time.Microsecond; !seen.Load(); pause = min(2*pause, 10*time.Millisecond) {
-			futex.Shared.Wake(&r.exit, futex.All)
-			time.Sleep(pause)
+	if atomic.LoadUint32(&r.exit) != 0 {
+		select {
+		case <-t.Done():
+		case <-ctx.Done():
+			if atomic.LoadUint32(&r.exit) != 0 {
+				r.drop(t.index(), 1)
+				return ctx.Err()
+			}
 		}
-	})
-	for {
-		v := atomic.LoadUint32(&r.exit)
-		if v == 0 || over.Load() {
-			break
-		}
-		if _, err = futex.Shared.Wait(&r.exit, v); err != nil {
-			break
-		}
-	}
-	seen.Store(true)
-	stop()
-	if err == nil && atomic.LoadUint32(&r.exit) != 0 {
-		err = ctx.Err()
-	}
-	if err != nil {
-		r.drop(t.index(), 1)
-		return err
+		r.wait(futex.Never) // it is not there any more, but for want of memory
 	}
 	return r.collect(t.index())
 }

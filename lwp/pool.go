@@ -224,6 +224,7 @@ func (p *Pool) leave(i uint32) {
 // ended announces the end of a run: what the kernel does for a thread.
 func (t Thread) ended(r *record) {
 	r.tid = atomic.LoadUint32(&r.exit)
+	r.ends()
 	old := r.state.Or(ending)
 	// The store comes before the look at the references, and a waiter takes
 	// its reference before it looks at the word: one of the two sees the other.

@@ -53,6 +53,7 @@ const (
 	IllegalInstruction        // or a trap, a breakpoint, a floating-point exception
 	BadSystemCall             // seccomp
 	Explicit                  // Abort
+	HandlerPanic              // panic in a Handler; the caller goes on
 )
 
 var reasons = [...]struct{ name, advice string }{
@@ -80,6 +81,7 @@ var reasons = [...]struct{ name, advice string }{
 	IllegalInstruction: {"illegal instruction or trap", ""},
 	BadSystemCall:      {"system call refused by seccomp", ""},
 	Explicit:           {"abort", ""},
+	HandlerPanic:       {"panic in a handler", ""},
 }
 
 // String returns the reason in a few words.
@@ -100,7 +102,7 @@ func (r Reason) String() string {
 // same thread gets another from a Join, and as long as that thread lives.
 type Fault struct {
 	Reason    Reason
-	Signal    syscall.Signal // 0 for Explicit
+	Signal    syscall.Signal // 0 for Explicit and HandlerPanic
 	Code      int            // si_code, sigaction(2)
 	Addr      uintptr        // the address that was accessed
 	PC        uintptr        // of the instruction
@@ -132,7 +134,7 @@ const (
 // guess is classify without the runtime's tables. It is freestanding.
 func (f *Fault) guess() {
 	switch {
-	case f.Reason == Explicit:
+	case f.Signal == 0:
 	case f.Signal == unix.SIGFPE && f.Code == fpeIntDiv:
 		f.Reason = DivideByZero
 	case f.Signal == unix.SIGILL, f.Signal == unix.SIGTRAP, f.Signal == unix.SIGFPE:
@@ -352,7 +354,7 @@ func ours(fr runtime.Frame) bool {
 // the PC after each call. The instruction that faulted is no call.
 func (f *Fault) callers() []uintptr {
 	pcs := []uintptr{f.PC + 1}
-	if f.Reason == Explicit {
+	if f.Signal == 0 {
 		return f.pcs[:f.n]
 	}
 	if fn := runtime.FuncForPC(f.PC); fn != nil {
@@ -369,11 +371,11 @@ func (f *Fault) callers() []uintptr {
 }
 
 // Registers returns the general registers at the fault as text, four a line;
-// nothing for Explicit.
+// nothing without a Signal.
 //
 // Context: goroutine.
 func (f *Fault) Registers() string {
-	if f.Reason == Explicit {
+	if f.Signal == 0 {
 		return ""
 	}
 	var b strings.Builder
@@ -418,7 +420,7 @@ func (f *Fault) each(do func(runtime.Frame) bool) {
 // beneath are the functions that call a thread's function, destructors, hooks.
 var beneath = []string{
 	"lwprt/lwp.(*record).call", "lwprt/tls.(*Storage).RunDestructors", "lwprt/lwp.(*control).runHooks", "lwprt/lwp.(*control).keepFault",
-	"lwprt/asm.run",
+	"lwprt/asm.run", "lwprt/lwp.(*handler).try",
 }
 
 // Error says in a sentence what happened and where, and what to do instead.
@@ -426,7 +428,9 @@ var beneath = []string{
 // Context: goroutine.
 func (f *Fault) Error() string {
 	var b strings.Builder
-	if f.green {
+	if f.Reason == HandlerPanic {
+		b.WriteString("lwp")
+	} else if f.green {
 		fmt.Fprintf(&b, "lwp: green thread on thread %d", f.TID)
 	} else {
 		fmt.Fprintf(&b, "lwp: thread %d", f.TID)
@@ -436,7 +440,7 @@ func (f *Fault) Error() string {
 	}
 	fmt.Fprintf(&b, ": %s", f.Reason)
 	switch {
-	case f.Reason == Explicit:
+	case f.Signal == 0 && f.nmsg > 0:
 		fmt.Fprintf(&b, ": %s", f.msg[:f.nmsg])
 	case f.Reason == StackOverflow:
 		fmt.Fprintf(&b, " on a stack of %d bytes", f.StackSize)

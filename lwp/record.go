@@ -45,8 +45,10 @@ type record struct {
 	fault uintptr // *Fault, until Join takes it
 	name  [16]byte
 
-	summoned uint32   // see everyone
-	_        [28]byte // two cache lines in all
+	summoned uint32 // see everyone
+	_        uint32
+	done     uintptr  // *threadEnd, see there
+	_        [16]byte // two cache lines in all
 }
 
 const (
@@ -129,7 +131,7 @@ func alloc() (Thread, *record, error) {
 	r.flags &= rooted // of a dirty record
 	r.exit, r.tid, r.start, r.next, r.job, r.pool, r.ctl, r.fault = 0, 0, 0, 0, 0, 0, 0, 0
 	r.name = [16]byte{}
-	r.summoned = 0
+	r.summoned, r.done = 0, 0
 	r.word.Store(gen<<indexBits | 1)
 	table.mu.Unlock()
 	return Thread{gen<<indexBits | uint64(i)}, r, nil

@@ -156,6 +156,7 @@ func threadMain(tcb *asm.TCB) {
 		o, errno := c.setup.apply()
 		r.report(o, errno)
 		if errno != 0 {
+			r.ends()
 			return
 		}
 	}
@@ -177,11 +178,12 @@ func (r *record) call() {
 //     may close what destructors still use.
 //  3. Exit hooks, the last registered first; then 2 again if they have set keys.
 //  4. The TID is noted for those who ask later, while it is still ours.
-//  5. ending. From here on Detach leaves the thread to the reaper; if that has
+//  5. Done's channel is seen to.
+//  6. ending. From here on Detach leaves the thread to the reaper; if that has
 //     been done before, the thread queues itself, after it has collected
 //     others, so that the last of many leaves little behind. Nothing may wait
 //     or fail after this.
-//  6. exit(2), by the caller's return or at once. The kernel clears the exit
+//  7. exit(2), by the caller's return or at once. The kernel clears the exit
 //     word and wakes a joiner when it no longer needs the stack; only then is
 //     the stack used again.
 //
@@ -195,6 +197,7 @@ func (c *control) finish() {
 	}
 	r := recordAt(c.index)
 	r.tid = atomic.LoadUint32(&r.exit)
+	r.ends()
 	if old := r.state.Or(ending); old&detached != 0 {
 		if !run {
 			reap()

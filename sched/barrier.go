@@ -92,3 +92,13 @@ func (b *Barrier) leave(group uint32) bool {
 	b.q.latch.unlock()
 	return left
 }
+
+// abandon takes the arrival of n back, of a fiber that Close ends.
+func (b *Barrier) abandon(n *node) {
+	b.q.latch.lock(nil)
+	if n.queued {
+		b.q.remove(n)
+		b.arrived--
+	}
+	b.q.latch.unlock()
+}

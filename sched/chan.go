@@ -235,8 +235,9 @@ func (c *channel) partner(me *worker, kind uint8) *node {
 		n := nodeAt(at)
 		at = n.next
 		if n.kind == kind {
+			ok := n.claimed(me)
 			c.q.remove(n)
-			if n.claimed(me) {
+			if ok {
 				return n
 			}
 		}

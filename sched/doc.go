@@ -14,9 +14,10 @@
 // On a fiber, Go spawns another. Fibers that no worker runs wait in queues;
 // workers that have nothing take from the others' queues. Nobody preempts a
 // fiber: it runs until it calls something here that lets others run. That is
-// Yield, YieldTo, Park, ParkFor, Sleep, Blocking, Join, Exit, and the end of
-// its function, and nothing else. Two fibers on one worker can so share data
-// without a lock; on two workers they run at the same time.
+// Yield, YieldTo, Park, ParkFor, Sleep, Blocking, Join, Exit, whatever waits for
+// others, and the end of its function, and nothing else. Two fibers on one
+// worker can so share data without a lock; on two workers they run at the same
+// time.
 //
 // # Contexts
 //
@@ -25,7 +26,10 @@
 // fibers. Join, Detach and Unpark work on goroutines, on threads and on fibers;
 // JoinFor, which has a bound, not on fibers. A fiber can unpark and join those
 // of other schedulers; such a join takes a thread that waits, as Blocking does.
-// A goroutine that waits sleeps on a futex and holds up no other.
+// A goroutine that waits sleeps on a futex and holds up no other; in JoinContext
+// and WaitContext it holds no thread either. A fiber that waits at an lwp.Ring or
+// in an lwp.Handler, on whatever side, leaves its worker to others and waits for
+// somebody outside: that is no deadlock, and Close waits for it.
 // Where Yield, Sleep, Exit and Blocking are not called on a fiber they do what
 // package lwp does for a thread, so that a function can serve both. The rest
 // returns ErrNotFiber, ErrFiber or ErrHosted where it does not belong.
@@ -96,7 +100,31 @@
 //
 // Locks of package futex put the whole worker to sleep. For a moment that does
 // no harm; but a fiber must not call what lets others run while it holds one,
-// which a fiber behind it on the same worker could wait for.
+// which a fiber behind it on the same worker could wait for. With those of this
+// package it may; see below.
+//
+// # Waiting for each other
+//
+// Mutex, RWMutex, Cond, Semaphore, WaitGroup, Barrier, Once and Event are those
+// of package futex for fibers: one that waits leaves its worker to others. The
+// same lock can be waited for by fibers of one scheduler, or of several, by
+// threads and by goroutines, at the same time. A goroutine that waits keeps its
+// thread, as in a system call. Zero values are ready, but for the count of a
+// Barrier, and hold no pointer: they may lie anywhere, in the frame of a fiber
+// that waits for others too. Who lets the last of those go that wait at a Mutex,
+// a Semaphore, a WaitGroup, a Barrier or an Event is done with its memory by
+// then; the others stay until the calls on them have returned.
+//
+// Every wait has a form with a Limit, a deadline or a Token that somebody can
+// Cancel, or both. It returns ErrTimeout or ErrCanceled if the limit came first;
+// then the caller has nothing, and nothing was lost to it. What can be had at
+// once is, whatever the limit.
+//
+// Nobody starves: a Mutex is passed on to one who waits after a bounded number of
+// others were faster, RWMutex is phase-fair, and the rest is first come, first
+// served. Misuse, such as the Unlock of a free lock, panics on a goroutine and
+// ends a fiber or thread with a Fault. Reports of a deadlock say what is waited
+// for.
 //
 // # Blocking
 //

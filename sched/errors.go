@@ -16,7 +16,6 @@ var (
 	ErrDetached   = errors.New("sched: the fiber is detached")
 	ErrSelf       = errors.New("sched: a fiber cannot join itself")
 	ErrNotFiber   = errors.New("sched: the caller is not a fiber")
-	ErrFiber      = errors.New("sched: a fiber cannot join with a bound on the wait")
 	ErrHosted     = errors.New("sched: the call needs the Go runtime: make it on a goroutine")
 	ErrClosed     = errors.New("sched: the scheduler is closed, or is being closed")
 	ErrDeadlock   = errors.New("sched: deadlock: the fibers wait and nothing can wake them")

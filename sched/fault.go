@@ -10,7 +10,10 @@ import (
 // domain is what package lwp asks when a worker faults: a fiber's fault ends
 // the fiber. The handler sends the worker to the end of the fiber's stack, where
 // it goes on as if the function had returned.
-var domain = lwp.Domain{Stack: stackOf, Faulted: faulted, Exit: Exit}
+var domain = lwp.Domain{
+	Stack: stackOf, Faulted: faulted, Exit: Exit,
+	Enter: enterParker, Await: awaitParker, Signal: signalParker, Cancel: cancelParker, Call: callOn, Keep: keepFault,
+}
 
 func stackOf(sp uintptr) (lo, hi uintptr) {
 	w := self()

@@ -79,6 +79,7 @@ const (
 	hasLocals             // local is set
 	hasRoot               // root is set
 	hasName               // name is set
+	hasToken              // it parks, and a Token can end that: prev is how far below the fiber the parking is
 	hasGroup              // group is set
 	isDue                 // a timer has made it ready, and it is in worker.bound
 )

@@ -104,7 +104,7 @@ func noteOf(err error) note {
 }
 
 var noted = [...]error{nil, sched.ErrNilFunc, sched.ErrStackSize, sched.ErrConfig, sched.ErrNoFiber, sched.ErrJoined,
-	sched.ErrDetached, sched.ErrSelf, sched.ErrNotFiber, sched.ErrFiber, sched.ErrHosted, sched.ErrClosed, sched.ErrTimeout,
+	sched.ErrDetached, sched.ErrSelf, sched.ErrNotFiber, sched.ErrHosted, sched.ErrClosed, sched.ErrTimeout,
 	sched.ErrDeadlock, sched.ErrChanClosed, sched.ErrNilChan, sched.ErrNotReady, sched.ErrCanceled}
 
 func (n note) err() error {

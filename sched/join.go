@@ -2,7 +2,6 @@ package sched
 
 import (
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -126,20 +125,13 @@ func (f *fiber) takeEnded() (fault uintptr) {
 	return fault
 }
 
-// JoinFor is Join with a bound on the wait.
-//
-// Context: goroutine, or a thread that is no worker.
-// Errors: also ErrTimeout, after which the fiber can be joined again; ErrFiber on a fiber.
-func (h Fiber) JoinFor(d time.Duration) error {
-	if w := self(); w != nil && !w.idle() {
-		return ErrFiber
-	}
-	return h.joinOutside(futex.After(d))
-}
-
 // joinOutside waits with a futex.
 func (h Fiber) joinOutside(d futex.Deadline) error {
-	fault, err := h.awaitOutside(d)
+	return joinedFault(h.awaitOutside(patience{d: d}))
+}
+
+// joinedFault turns what awaitOutside returns into an error.
+func joinedFault(fault uintptr, err error) error {
 	if err == nil && fault != 0 {
 		return lwp.KeepFault((*lwp.Fault)(pointer(fault)))
 	}
@@ -148,7 +140,7 @@ func (h Fiber) joinOutside(d futex.Deadline) error {
 
 // awaitOutside is joinOutside which returns the fault that the fiber died of, to
 // be kept or dropped.
-func (h Fiber) awaitOutside(d futex.Deadline) (fault uintptr, err error) {
+func (h Fiber) awaitOutside(p patience) (fault uintptr, err error) {
 	f, err := h.lookup()
 	if err != nil {
 		return 0, err
@@ -159,7 +151,7 @@ func (h Fiber) awaitOutside(d futex.Deadline) (fault uintptr, err error) {
 	}
 	b, err := newBlock()
 	if err == nil {
-		fault, err = h.joinAs((*waiter)(b), f, c, d)
+		fault, err = h.joinAs((*waiter)(b), f, c, p)
 		freeBlock(b)
 	}
 	c.letGo()
@@ -188,10 +180,10 @@ type crossing struct {
 	err   error // a package variable
 }
 
-func cross(x *crossing) { x.fault, x.err = x.h.awaitOutside(futex.Never) }
+func cross(x *crossing) { x.fault, x.err = x.h.awaitOutside(patience{}) }
 
 // joinAs is awaitOutside with me to wait.
-func (h Fiber) joinAs(me *waiter, f *fiber, c *core, d futex.Deadline) (fault uintptr, err error) {
+func (h Fiber) joinAs(me *waiter, f *fiber, c *core, p patience) (fault uintptr, err error) {
 	mine := uint64((*fiber)(unsafe.Pointer(me)).link())
 	for {
 		word := atomic.LoadUint64(&f.word)
@@ -203,7 +195,7 @@ func (h Fiber) joinAs(me *waiter, f *fiber, c *core, d futex.Deadline) (fault ui
 			if !atomic.CompareAndSwapUint64(&f.word, word, word|mine) {
 				continue
 			}
-			what := c.await(me, d)
+			what := c.await(me, p)
 			if what == allEnded {
 				continue
 			}
@@ -322,8 +314,8 @@ func (c *core) release(f *fiber) {
 
 // ended is what comes after the end of a fiber's function, on its stack. The
 // fiber that waits for this one goes on at once; else the worker's next does.
-func ended() (*asm.Context, *uint32) {
-	w := self()
+func ended(on uintptr) (*asm.Context, *uint32) {
+	w := (*worker)(pointer(on))
 	f := w.running()
 	if f.flags != 0 || w.faulted != 0 {
 		f.end()

@@ -302,8 +302,9 @@ func (m *Mutex) pass(n *node) {
 func (m *Mutex) take(me *worker) *node {
 	for m.q.first != 0 {
 		n := nodeAt(m.q.first)
+		ok := n.kind == lockMoved && n.held(me) || n.kind != lockMoved && n.claimed(me)
 		m.q.remove(n)
-		if n.kind == lockMoved && n.held(me) || n.kind != lockMoved && n.claimed(me) {
+		if ok {
 			return n
 		}
 	}

@@ -156,12 +156,13 @@ var refillFn = func(p unsafe.Pointer) {
 //go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) release(f *fiber) {
 	l := f.link()
-	class := l.class()
 	k := &w.free
-	if class != w.class {
+	if class := l.class(); class != w.class {
 		k = &w.caches[class]
-	}
-	if k.n >= batchOf(class) {
+		if k.n >= batchOf(class) {
+			w.spill(k, class)
+		}
+	} else if k.n >= w.batch {
 		w.spill(k, class)
 	}
 	f.clear()

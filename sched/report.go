@@ -69,7 +69,10 @@ func (i FiberInfo) each(do func(runtime.Frame)) {
 // internal says whether a function is one of this package that its users do not call.
 func internal(name string) bool {
 	name, ok := strings.CutPrefix(name, "lwprt/sched.")
-	return ok && (strings.HasPrefix(name, "(*") || name[0] >= 'a' && name[0] <= 'z')
+	if _, method, is := strings.Cut(name, ")."); is {
+		name = method
+	}
+	return ok && name[0] >= 'a' && name[0] <= 'z'
 }
 
 // String returns the number of the fiber's slot and that of the fiber in it.

@@ -121,7 +121,7 @@ func New(config Config) (*Scheduler, error) {
 	}
 	c.class = classOf(size)
 	for _, w := range c.workers {
-		w.class = c.class
+		w.class, w.batch = c.class, batchOf(c.class)
 	}
 	c.spins = cpus > 1
 	s := &Scheduler{core: c}
@@ -321,14 +321,14 @@ func (s *Scheduler) stop(n int) {
 //
 // Context: goroutine.
 // Errors: ErrHosted, ErrClosed; a *DeadlockError if nothing can run any more.
-func (s *Scheduler) Wait() error { return s.wait(futex.Never) }
+func (s *Scheduler) Wait() error { return s.wait(patience{}) }
 
 // WaitFor is Wait with a bound.
 //
 // Errors: also ErrTimeout.
-func (s *Scheduler) WaitFor(d time.Duration) error { return s.wait(futex.After(d)) }
+func (s *Scheduler) WaitFor(d time.Duration) error { return s.wait(patience{d: futex.After(d)}) }
 
-func (s *Scheduler) wait(d futex.Deadline) error {
+func (s *Scheduler) wait(p patience) error {
 	if asm.Current() != nil {
 		return ErrHosted
 	}
@@ -345,7 +345,7 @@ func (s *Scheduler) wait(d futex.Deadline) error {
 	}
 	me := (*waiter)(b)
 	me.all = true
-	what := c.await(me, d)
+	what := c.await(me, p)
 	freeBlock(b)
 	switch what {
 	case late:
@@ -375,7 +375,7 @@ func (s *Scheduler) Close() error {
 	if !s.refuse() {
 		return ErrClosed
 	}
-	err := s.wait(futex.Never)
+	err := s.wait(patience{})
 	s.stop(len(s.core.workers))
 	return err
 }
@@ -394,7 +394,7 @@ func (s *Scheduler) Shutdown(d time.Duration) error {
 	if !s.refuse() {
 		return ErrClosed
 	}
-	err := s.wait(futex.After(d))
+	err := s.wait(patience{d: futex.After(d)})
 	if err == ErrTimeout {
 		return &LeftError{s.core.fibers(true)}
 	}

@@ -19,6 +19,8 @@ type Case struct {
 	// ready says whether a case is ready that is not a channel's, and takes what
 	// makes it so if it shall. It is nosplit, as it is called under the latch.
 	ready func(on unsafe.Pointer, take bool) bool
+
+	timed bool // it is a Timer's
 }
 
 // toWait is the kind of a Case that is not a channel's.
@@ -114,41 +116,57 @@ func chooseHosted(cases []Case, b bound) (int, error) {
 // the look until the nodes are in the queues: nobody can take one before the
 // caller is in all of them, and two Selects that meet see one another.
 func (w *wait) choose(cases []Case, b bound, t *node) (int, error) {
-	first := inOrder(cases)
-	me, f := here()
-	w.begin(me, f, true)
-	w.nodes, w.n = uintptr(unsafe.Pointer(w)), 0
-	if len(cases) > 0 {
-		w.nodes, w.n = uintptr(unsafe.Pointer(&cases[0])), uint32(len(cases))
-	}
-	i, out := first.attempt(me, cases)
-	if out != notReady {
+	for {
+		first := inOrder(cases)
+		me, f := here()
+		w.begin(me, f, true)
+		w.nodes, w.n = uintptr(unsafe.Pointer(w)), 0
+		if len(cases) > 0 {
+			w.nodes, w.n = uintptr(unsafe.Pointer(&cases[0])), uint32(len(cases))
+		}
+		i, out := first.attempt(me, cases)
+		if out != notReady {
+			return i, cases[i].result(out)
+		}
+		lim := b
+		lim.at = w.enterAll(me, f, cases, b.at)
+		first.unlock(cases)
+		err := w.suspendWithin(me, f, whySelect, lim, t)
+		w.leaveAll(cases, err == nil)
+		if err == ErrTimeout && lim.at != b.at || err == nil && cases[w.claim-1].again() {
+			w.claim, w.word, w.token = 0, 0, 0
+			continue
+		}
+		if err != nil {
+			return -1, err
+		}
+		i, out = int(w.claim)-1, done
+		if !cases[i].ok && cases[i].kind != toWait {
+			out = closed
+		}
 		return i, cases[i].result(out)
 	}
-	w.enterAll(cases)
-	first.unlock(cases)
-	err := w.suspendWithin(me, f, whySelect, b, t)
-	w.leaveAll(cases, err == nil)
-	if err != nil {
-		return -1, err
-	}
-	i, out = int(w.claim)-1, done
-	if !cases[i].ok && cases[i].kind != toWait {
-		out = closed
-	}
-	return i, cases[i].result(out)
 }
 
-// enterAll puts all cases into their queues; under their latches.
+// again says that x was taken because its Timer has changed.
+func (x *Case) again() bool { return x.timed && !x.ok }
+
+// enterAll puts all cases into their queues, and returns when a Timer among
+// them is to be looked at again, or at if that is not later; under their latches.
 //
 //go:nosplit // see latch
-func (w *wait) enterAll(cases []Case) {
+func (w *wait) enterAll(me *worker, f *fiber, cases []Case, at int64) int64 {
 	for i := range cases {
 		if x := &cases[i]; x.on != nil {
 			x.whose, x.index, x.value = uintptr(unsafe.Pointer(w)), uint32(i+1), uintptr(x.data)
-			(*queue)(x.on).add(&x.node)
+			if x.timed {
+				at = (*Timer)(x.on).join(me, f, &x.node, at)
+			} else {
+				(*queue)(x.on).add(&x.node)
+			}
 		}
 	}
+	return at
 }
 
 // leaveAll takes them out again, but for one that was taken.

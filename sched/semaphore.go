@@ -129,8 +129,9 @@ func (s *Semaphore) deal(me *worker) (first *node) {
 		if s.n < int64(n.value) {
 			break
 		}
+		ok := n.claimed(me)
 		s.q.remove(n)
-		if n.claimed(me) {
+		if ok {
 			s.n -= int64(n.value)
 			*at, n.next = uintptr(unsafe.Pointer(n)), 0
 			at = &n.next

@@ -296,6 +296,46 @@ func TestCloseOfADeadlockLeavesPrimitivesWhole(t *testing.T) {
 	}
 }
 
+// TestCloseLetsThoseBehindHaveTheirTurn: a fiber that Close ends stood in the way
+// of others, or was counted.
+func TestCloseLetsThoseBehindHaveTheirTurn(t *testing.T) {
+	lwptest.SkipRace(t)
+	warm()
+	lwptest.Leaks(t)
+	b := begin(t, 1)
+	b.Hold()
+	a, err := sched.New(sched.Config{Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := new(ward)
+	w.s.Release(1)
+	w.rw.RLock()
+	w.b.Init(3)
+	spawn(t, a, func(w *ward) { w.s.Acquire(2) }, w)
+	spawn(t, a, func(w *ward) { w.rw.Lock() }, w)
+	spawn(t, a, func(w *ward) { w.b.Wait() }, w)
+	want(t, "Wait", a.Wait(), sched.ErrDeadlock)
+	var fs []sched.Fiber
+	for _, kind := range []int{forSemaphore, forRead, forBarrier} {
+		fs = append(fs, spawn(t, b, visitWard, &visit{w: w, kind: kind, long: true}))
+	}
+	for _, f := range fs {
+		want(t, "JoinFor", f.JoinFor(soon/10), sched.ErrTimeout)
+	}
+	want(t, "Close", a.Close(), sched.ErrDeadlock)
+	for _, f := range fs[:2] {
+		within(t, "Join", f.Join)
+	}
+	want(t, "JoinFor", fs[2].JoinFor(soon/10), sched.ErrTimeout) // one is missing now
+	fs = append(fs[2:], spawn(t, b, visitWard, &visit{w: w, kind: forBarrier, long: true}))
+	lwptest.Within(t, "the barrier", func() { w.b.Wait() })
+	for _, f := range fs {
+		within(t, "Join", f.Join)
+	}
+	b.Release()
+}
+
 // # Frames
 //
 // A primitive that lies in the frame of a fiber is gone when the fiber returns,
@@ -313,12 +353,10 @@ type tenant struct {
 
 // frame is what a tenant waits at.
 type frame struct {
-	before [8]uint64
-	m      sched.Mutex
-	s      sched.Semaphore
-	e      sched.Event
-	g      sched.WaitGroup
-	after  [8]uint64
+	m sched.Mutex
+	s sched.Semaphore
+	e sched.Event
+	g sched.WaitGroup
 }
 
 //go:noinline
@@ -435,7 +473,7 @@ func frames(t *testing.T, kind, n int) {
 }
 
 // addressOf and frameAt carry a frame through memory that holds no pointers.
-func addressOf(f *frame) uintptr { return uintptr(unsafe.Pointer(f)) }
+func addressOf[T any](f *T) uintptr { return uintptr(unsafe.Pointer(f)) }
 
 func frameAt(p uintptr) *frame { return *(**frame)(unsafe.Pointer(&p)) }
 
@@ -471,4 +509,10 @@ func TestPrimitivesCanLieOnAStack(t *testing.T) {
 		token.Cancel()
 	}, got)
 	want(t, "a wait", got.err(), nil)
+}
+
+// hide hides from the compiler that p goes on to another fiber.
+func hide[T any](p *T) *T {
+	at := addressOf(p)
+	return *(**T)(unsafe.Pointer(&at))
 }

@@ -87,6 +87,20 @@ func (t *Timer) WaitWithin(l Limit) error {
 	return err
 }
 
+// Case is the case of a Select that t is due. That is taken if the Select
+// returns this case.
+func (t *Timer) Case() Case { return Case{on: unsafe.Pointer(&t.q), ready: timerReady, timed: true} }
+
+func timerReady(on unsafe.Pointer, take bool) bool {
+	t := (*Timer)(on)
+	me, _ := here()
+	now := clockNow(me)
+	if !take {
+		return t.at != 0 && t.at <= now && t.fn == 0
+	}
+	return t.take(now) > 0
+}
+
 // AfterFunc sets t to have fn(arg) run in d, on a new fiber of the caller's
 // scheduler, detached, as Go would. t and what arg leads to must stay where they
 // are until then, or until a Stop. A Reset forgets fn. If no memory is there for
@@ -160,8 +174,9 @@ func (t *Timer) rehost(me *worker) (again *node) {
 		at = n.next
 		f := (*fiber)(pointer(n.of().fiber))
 		if f == nil {
+			ok := n.claimed(me)
 			t.q.remove(n)
-			if n.claimed(me) {
+			if ok {
 				n.next, again = uintptr(unsafe.Pointer(again)), n
 			}
 			continue
@@ -294,25 +309,31 @@ func (t *Timer) enter(me *worker, f *fiber, w *bounded, lim *bound) (times uint6
 	now := clockNow(me)
 	t.q.latch.lock(me)
 	if times = t.take(now); times == 0 {
-		t.join(me, f, &w.node)
-		if f == nil && t.at != 0 && (lim.at == 0 || t.at < lim.at) {
-			lim.at = t.at
-		}
+		lim.at = t.join(me, f, &w.node, lim.at)
 	}
 	t.q.latch.unlock()
 	return times
 }
 
 // join puts n, of fiber f or none, into the queue, and arms t if it is the
-// first fiber's; under the latch. Who is no fiber has to watch t.at itself. If
-// n is taken and not ok, t has changed: look again.
+// first fiber's; under the latch. Who is no fiber has to look again when t is
+// due, which is what is returned if it comes before at. If n is taken and not
+// ok, t has changed: look again.
 //
 //go:nosplit // see latch
-func (t *Timer) join(me *worker, f *fiber, n *node) {
+func (t *Timer) join(me *worker, f *fiber, n *node, at int64) int64 {
+	n.ok = false
 	t.q.add(n)
-	if f != nil && t.at != 0 && t.e.core == 0 {
+	switch {
+	case t.at == 0:
+	case f == nil:
+		if at == 0 || t.at < at {
+			at = t.at
+		}
+	case t.e.core == 0:
 		t.armOn(me, me.core)
 	}
+	return at
 }
 
 // leave takes n out of the queue, if it is there.
@@ -336,12 +357,20 @@ func (t *Timer) leave(n *node) {
 func (q *queue) unqueue(me *worker, n *node) (c *core) {
 	q.remove(n)
 	if q.timed && q.first == 0 {
-		t := (*Timer)(pointer(uintptr(unsafe.Pointer(q)) - unsafe.Offsetof(Timer{}.q)))
-		if t.fn == 0 {
-			c = t.disarm(me)
-		}
+		l := leaving{timer: uintptr(unsafe.Pointer(q)) - unsafe.Offsetof(Timer{}.q)}
+		outOf(me, leavingFn, unsafe.Pointer(&l))
+		c = (*core)(pointer(l.core))
 	}
 	return c
+}
+
+type leaving struct{ timer, core uintptr }
+
+var leavingFn = func(p unsafe.Pointer) {
+	l := (*leaving)(p)
+	if t := (*Timer)(pointer(l.timer)); t.fn == 0 {
+		l.core = uintptr(unsafe.Pointer(t.disarm(self())))
+	}
 }
 
 // A Ticker comes due again and again, at instants that do not drift. Those that
@@ -388,6 +417,9 @@ func (t *Ticker) Wait() int {
 	n, _ := t.t.wait(nil, whyTicker)
 	return int(n)
 }
+
+// Case is the case of a Select that t has ticked, once or more.
+func (t *Ticker) Case() Case { return t.t.Case() }
 
 // WaitWithin is Wait with a limit.
 //

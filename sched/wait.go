@@ -44,6 +44,7 @@ import (
 // from then on until it has resumed the fiber. Close takes the nodes of the
 // fibers that it ends out of their queues, under the latches (fiber.abandon);
 // whoever finds one before that cannot hold the scheduler, and drops the node.
+// That is the last it does to it: a node that is in no queue can be given up.
 
 // A queue is the part of a primitive where waiters are, first come first.
 type queue struct {
@@ -134,13 +135,15 @@ const (
 	whyTimer
 	whyTicker
 	whyGroup
+	whySleep
+	whyJoin
 )
 
 var whyNames = [...]string{
 	whyMutex: "mutex", whySemaphore: "semaphore", whyRead: "read lock", whyWrite: "write lock", whyCond: "cond",
 	whyWaitGroup: "wait group", whyBarrier: "barrier", whyOnce: "once", whyEvent: "event",
 	whySend: "chan send", whyRecv: "chan receive", whySendNil: "chan send (nil chan)", whyRecvNil: "chan receive (nil chan)",
-	whySelect: "select", whyTimer: "timer", whyTicker: "ticker", whyGroup: "group",
+	whySelect: "select", whyTimer: "timer", whyTicker: "ticker", whyGroup: "group", whySleep: "sleep", whyJoin: "join",
 }
 
 //go:nosplit // a stack that runs out must not do so here: see latch
@@ -261,8 +264,9 @@ func (q *queue) remove(n *node) {
 func (q *queue) take(me *worker) *node {
 	for q.first != 0 {
 		n := nodeAt(q.first)
+		ok := n.claimed(me)
 		q.remove(n)
-		if n.claimed(me) {
+		if ok {
 			return n
 		}
 	}
@@ -392,7 +396,7 @@ var signalFn = func(word unsafe.Pointer) {
 func (f *fiber) grant(always bool) bool {
 	for {
 		word := atomic.LoadUint64(&f.word)
-		next := word &^ asleep
+		next := word &^ (asleep | waiting)
 		if always || word&asleep == 0 {
 			next |= granted
 		}
@@ -613,6 +617,9 @@ var (
 //
 //go:nosplit // as node.of
 func (n *node) leave(me *worker) {
+	if n.queue == 0 {
+		return
+	}
 	q := (*queue)(pointer(n.queue))
 	q.latch.lock(me)
 	var c *core
@@ -623,17 +630,42 @@ func (n *node) leave(me *worker) {
 	c.settles(me)
 }
 
-// abandon takes the nodes of a fiber that Close ends out of their queues. If
-// somebody has resumed it, after the last worker had gone, it would have done
-// that itself, but for the node that was taken: what that was in can be gone.
+// abandon takes the nodes of a fiber that Close ends out of their queues. Others
+// may have waited behind it for their turn. A primitive is there as long as a node
+// is in its queue. If somebody has resumed f, after the last worker had gone, it
+// would have done the same itself, but for the node that was taken.
 func (f *fiber) abandon() {
-	if f.state != waits && (f.state != runnable || f.reasonLen&isWait == 0) {
+	w, reason := (*wait)(pointer(f.reason)), why(f.reasonLen&^isWait)
+	resumed := false
+	switch {
+	case f.state == waits:
+	case f.state == runnable && f.reasonLen&isWait != 0:
+		resumed = true
+	case f.state == parked && f.flags&hasToken != 0:
+		w, reason = (*wait)(pointer(uintptr(unsafe.Pointer(f))-uintptr(f.prev))), whySleep
+	default:
 		return
 	}
-	w := (*wait)(pointer(f.reason))
-	resumed := f.state == runnable
-	if w.nodes == 0 && (!resumed || w.many && w.claim != 1) {
-		(*single)(unsafe.Pointer(w)).leave(nil)
+	switch n := &(*single)(unsafe.Pointer(w)).node; {
+	case w.nodes != 0:
+	case n.queue == 0: // a JoinWithin's, or nothing but a Token
+		if n.value != 0 {
+			freeBlock(pointer(n.value))
+		}
+	case n.queued:
+		q := pointer(n.queue)
+		switch reason {
+		case whySemaphore:
+			(*Semaphore)(unsafe.Add(q, -int(unsafe.Offsetof(Semaphore{}.q)))).withdraw(n)
+		case whyRead:
+			(*RWMutex)(unsafe.Add(q, -int(unsafe.Offsetof(RWMutex{}.readers)))).withdraw(n, rwReader)
+		case whyWrite:
+			(*RWMutex)(unsafe.Add(q, -int(unsafe.Offsetof(RWMutex{}.writers)))).withdraw(n, rwWriter)
+		case whyBarrier:
+			(*Barrier)(unsafe.Add(q, -int(unsafe.Offsetof(Barrier{}.q)))).abandon(n)
+		default:
+			n.leave(nil)
+		}
 	}
 	for i := range uintptr(w.n) {
 		if x := (*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))); x.on != nil && !(resumed && w.claim == x.index) {

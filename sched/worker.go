@@ -19,8 +19,9 @@ type worker struct {
 	length   uint32 // of the queue
 	tick     uint32 // switches until the next poll
 	core     *core
-	class    int   // core.class
-	free     cache // of the default class
+	class    int    // core.class
+	batch    uint32 // batchOf(class)
+	free     cache  // of the default class
 	left     uint32
 	faulted  uint32 // current has faulted
 	clock    uint64 // ticks, as of the last poll

@@ -1,9 +1,10 @@
 /*
  * The C side of the benchmarks: one process that reads "OP N" lines, does N
- * operations, and answers "NS COUNT TURNS" or "error TEXT". NS is the time of
- * the operations alone, on the monotonic clock. COUNT is what the operations
- * themselves have counted; the reader compares it with N. TURNS is how often a
- * contended lock changed hands, else 0. End of input ends it.
+ * operations, and answers "NS COUNT TURNS MORE..." or "error TEXT". NS is the
+ * time of the operations alone, on the monotonic clock. COUNT is what the
+ * operations themselves have counted; the reader compares it with N. TURNS is
+ * how often a contended lock changed hands, else 0. MORE are four numbers that
+ * an operation has to say more with. End of input ends it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,7 +24,7 @@
 #include <unistd.h>
 
 struct result {
-	int64_t ns, count, turns;
+	int64_t ns, count, turns, more[4];
 };
 
 static int64_t now(void)
@@ -352,6 +353,10 @@ static void posixspawn_none(int64_t n, struct result *r) { process_posixspawn(n,
 static void posixspawn_tiny(int64_t n, struct result *r) { process_posixspawn(n, r, getenv("PROCESS_PROGRAM_tiny")); }
 static void posixspawn_true(int64_t n, struct result *r) { process_posixspawn(n, r, "/bin/true"); }
 
+/* These are in waiting.c, which is compiled as the second part of this file. */
+static void wake(int64_t n, struct result *r);
+static void parked_10000(int64_t n, struct result *r);
+
 static const struct {
 	const char *name;
 	void (*run)(int64_t, struct result *);
@@ -362,6 +367,8 @@ static const struct {
 	{"mutex-2", mutex_2},
 	{"tls", tls_get},
 	{"syscall", syscall_getppid},
+	{"wake", wake},
+	{"parked-10000", parked_10000},
 	{"process-fork", process_fork},
 	{"process-vfork", process_vfork},
 	{"process-clonevm", process_clonevm},
@@ -390,7 +397,10 @@ int main(void)
 			continue;
 		}
 		ops[i].run(n, &r);
-		printf("%lld %lld %lld\n", (long long)r.ns, (long long)r.count, (long long)r.turns);
+		printf("%lld %lld %lld", (long long)r.ns, (long long)r.count, (long long)r.turns);
+		for (i = 0; i < 4; i++)
+			printf(" %lld", (long long)r.more[i]);
+		printf("\n");
 	}
 	return 0;
 }

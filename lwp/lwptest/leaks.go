@@ -104,6 +104,7 @@ var warm = sync.OnceFunc(func() {
 	signal.Notify(c, unix.SIGUSR2)
 	signal.Stop(c)
 	if th, err := lwp.Start(func(*int) {}, new(int)); err == nil {
+		<-th.Done() // and the goroutines that serve threads
 		th.Join()
 	}
 })
@@ -192,3 +193,6 @@ func read(name string) string {
 	b, _ := os.ReadFile(name)
 	return string(b)
 }
+
+// NumTasks returns how many threads this process has, the Go runtime's included.
+func NumTasks() int { return len(entries("/proc/self/task")) }
