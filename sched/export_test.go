@@ -138,3 +138,6 @@ func (c *Chan[T]) Deserted() bool { return c.c.q.first == 0 && c.c.q.last == 0 }
 
 // Deserted is that of t.
 func (t *Token) Deserted() bool { return t.q.first == 0 && t.q.last == 0 }
+
+// Has says whether x is a case of c.
+func (c *Chan[T]) Has(x *Case) bool { return x.on == unsafe.Pointer(c) }
