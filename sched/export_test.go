@@ -126,6 +126,17 @@ func (c *Chan[T]) Unlatch() { c.c.q.latch.unlock() }
 func (c *Chan[T]) Latched() bool { return atomic.LoadUint32((*uint32)(&c.c.q.latch)) != 0 }
 
 // Waiting returns how many nodes are in the queue of t.
+func (t *Timer) Waiting() (n int) {
+	me, _ := here()
+	t.q.latch.lock(me)
+	for at := t.q.first; at != 0; at = nodeAt(at).next {
+		n++
+	}
+	t.q.latch.unlock()
+	return n
+}
+
+// Waiting returns how many nodes are in the queue of t.
 func (t *Token) Waiting() (n int) {
 	me, _ := here()
 	t.q.latch.lock(me)

@@ -40,17 +40,24 @@ func (g *Group) SetLimit(n int) error {
 	return nil
 }
 
+// setLimit is SetLimit; some may be waiting since the limit was 0.
+//
 //go:nosplit // see latch
 func (g *Group) setLimit(me *worker, limit int64) bool {
+	var next *node
 	g.q.latch.lock(me)
 	ok := g.n == 0
 	if ok {
 		g.limit = limit
 		g.room.q.latch.lock(me)
-		g.room.n = max(limit-1, 0)
+		if g.room.n = limit - 1; limit == 0 {
+			g.room.n = MaxPermits
+		}
+		next = g.room.deal(me)
 		g.room.q.latch.unlock()
 	}
 	g.q.latch.unlock()
+	next.resumeAll(me)
 	return ok
 }
 

@@ -57,6 +57,10 @@ func Select(cases ...Case) (int, error) {
 	if out != notReady {
 		return i, cases[i].result(out)
 	}
+	if elsewhere(me, cases) {
+		first.unlock(cases)
+		return choose(cases, nil)
+	}
 	var w wait
 	to := w.halt(me, f, first, cases)
 	asm.Switch(&f.Context, &to.Context, (*uint32)(noescape(unsafe.Pointer(&w.going))))
@@ -136,6 +140,19 @@ func (w *wait) halt(me *worker, f *fiber, first order, cases []Case) (to *fiber)
 	first.unlock(cases)
 	f.stopAt(w, whySelect, me.clock)
 	return me.follow()
+}
+
+// elsewhere says whether there is a Timer among the cases that is in the wheel of
+// another scheduler than me's; under the latches.
+//
+//go:nosplit // see latch
+func elsewhere(me *worker, cases []Case) bool {
+	for i := range cases {
+		if x := &cases[i]; x.timed && x.on != nil && (*Timer)(x.on).elsewhere(me) {
+			return true
+		}
+	}
+	return false
 }
 
 //go:nosplit // see latch
