@@ -250,7 +250,11 @@ func (r *ring) unsent() error {
 	return ErrRingFull
 }
 
-// publish stores a position for the other side to see, after the value.
+// publish stores a position for the other side to see, after the value. What
+// comes between the claim of a position and the wake-up of who waits for it is
+// nosplit: a green thread whose stack ran out there would leave everybody waiting.
+//
+//go:nosplit
 func (r *ring) publish(at *uint64, v uint64) {
 	if r.fenced {
 		atomic.StoreUint64(at, v)
