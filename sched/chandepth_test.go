@@ -225,4 +225,6 @@ func TestEveryChannelCallAtEveryDepth(t *testing.T) {
 	}
 }
 
-func large(name string) bool { return strings.Contains(name, "Select") || strings.Contains(name, "Within") }
+func large(name string) bool {
+	return strings.Contains(name, "Select") || strings.Contains(name, "Within")
+}
