@@ -225,7 +225,10 @@ func TestStampedeAtAChannel(t *testing.T) {
 		s := beginWith(t, sched.Config{Workers: workers, StackSize: 4 << 10})
 		s.Hold()
 		k := new(throng)
-		n := lwptest.Count(10_000, 1000)
+		n := 1000
+		if workers == 2 {
+			n = lwptest.Count(10_000, 2000)
+		}
 		for i := range n {
 			fn := [](func(*throng)){(*throng).receive, (*throng).send, (*throng).choose}[i%3]
 			spawnAttr(t, s, fn, k, sched.Attr{Detached: true, Worker: i % 50 / 49})
