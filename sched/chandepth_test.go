@@ -2,6 +2,7 @@ package sched_test
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -227,4 +228,102 @@ func TestEveryChannelCallAtEveryDepth(t *testing.T) {
 
 func large(name string) bool {
 	return strings.Contains(name, "Select") || strings.Contains(name, "Within")
+}
+
+// A diver is a thread that makes one call near the end of its stack, with which
+// somebody is woken who waits.
+type diver struct {
+	call, depth, done int
+	a, b              ints
+	token             sched.Token
+	v                 [2]int
+	ended             atomic.Int64
+}
+
+var divers = []struct {
+	name string
+	fn   func(*diver)
+}{
+	{"nothing", func(*diver) {}},
+	{"Send", func(p *diver) { p.a.Send(1) }},
+	{"TrySend", func(p *diver) { p.a.TrySend(1) }},
+	{"SendWithin", func(p *diver) { p.a.SendWithin(1, sched.For(time.Hour)) }},
+	{"Select", func(p *diver) { sched.Select(p.a.SendCase(&p.v[0]), p.b.RecvCase(&p.v[1])) }},
+	{"TrySelect", func(p *diver) { sched.TrySelect(p.a.SendCase(&p.v[0]), p.b.RecvCase(&p.v[1])) }},
+	{"Close", func(p *diver) { p.a.Close() }},
+	{"Cancel", func(p *diver) { p.token.Cancel() }},
+}
+
+//go:noinline
+func (p *diver) descend(n int) int {
+	if n > 0 {
+		return p.descend(n-1) + 1
+	}
+	divers[p.call].fn(p)
+	p.done = 1
+	return 0
+}
+
+func diverOn(p *diver) { p.descend(p.depth) }
+
+func (p *diver) waits() {
+	p.a.RecvWithin(sched.Until(&p.token))
+	p.ended.Add(1)
+}
+
+// dive has p's call made on a thread, and reports whether its stack has run out.
+func (p *diver) dive(t *testing.T) bool {
+	th, err := lwp.StartAttr(diverOn, p, lwp.Attr{StackSize: 16 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, faulted := th.Join().(*lwp.Fault)
+	return faulted
+}
+
+// TestThreadOverflowsBeforeItWakes: a thread whose stack runs out in a call has
+// either not begun to wake somebody, or is done with it, and holds no latch.
+func TestThreadOverflowsBeforeItWakes(t *testing.T) {
+	s := begin(t, 1)
+	s.Hold()
+	defer s.Release()
+	deepest := 0
+	for !(&diver{depth: deepest}).dive(t) {
+		deepest++
+	}
+	for call := range divers {
+		if call == 0 {
+			continue
+		}
+		shallow, deep := 0, 0
+		for depth := deepest - 120; depth <= deepest; depth += lwptest.Count(1, 3) {
+			p := &diver{call: call, depth: depth}
+			f := spawn(t, s, (*diver).waits, p)
+			done := make(chan bool)
+			go func() {
+				p.waits()
+				close(done)
+			}()
+			lwptest.Eventually(t, "two to wait", func() bool { return p.a.Waiting() == 2 && p.token.Waiting() == 2 })
+			if p.dive(t) {
+				deep++
+			} else {
+				shallow++
+			}
+			if p.a.Latched() || p.b.Latched() {
+				t.Fatalf("%s at depth %d of %d: a latch is held", divers[call].name, depth, deepest)
+			}
+			if !p.a.Deserted() {
+				p.token.Cancel()
+			}
+			within(t, "Join after "+divers[call].name, func() error { return f.JoinFor(20 * time.Second) })
+			lwptest.Within(t, "the goroutine", func() { <-done })
+			if p.ended.Load() != 2 {
+				t.Errorf("%s: %d have ended", divers[call].name, p.ended.Load())
+			}
+		}
+		if shallow == 0 || deep == 0 {
+			t.Errorf("%s: %d faulted, %d did not", divers[call].name, deep, shallow)
+		}
+	}
 }
