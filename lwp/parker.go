@@ -148,6 +148,8 @@ func (p *Parker) Cancel() {
 // onStack calls fn(arg) where there is room for locks and system calls: on the
 // thread's own stack if the caller is a green thread. fn must not wait for long,
 // and is a package variable.
+//
+//go:nosplit // up to there a green thread's stack does not run out
 func onStack(fn func(unsafe.Pointer), arg unsafe.Pointer) {
 	if c := current(); c != nil && c.domain != 0 {
 		(*Domain)(pointer(c.domain)).Call(fn, arg)

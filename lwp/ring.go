@@ -251,6 +251,8 @@ func (r *ring) unsent() error {
 }
 
 // publish stores a position for the other side to see, after the value.
+//
+//go:nosplit // a stack must not run out between the claim of a position and this
 func (r *ring) publish(at *uint64, v uint64) {
 	if r.fenced {
 		atomic.StoreUint64(at, v)

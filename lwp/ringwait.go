@@ -193,6 +193,8 @@ var (
 )
 
 // wake lets one of side try again.
+//
+//go:nosplit // a green thread's stack must not run out between a value and its wake-up
 func (r *ring) wake(side uint32) { onStack(wakeFns[side], unsafe.Pointer(r)) }
 
 func (r *ring) wakeOne(side uint32) {
@@ -367,6 +369,8 @@ func (k *sealing) do() {
 
 // sent is the end of an SPSC send, at position t, that has found a receiver
 // waiting, or the ring closed.
+//
+//go:nosplit // a green thread's stack must not run out between a value and its wake-up
 func (r *ring) sent(t uint64) error {
 	k := sending{r: uintptr(unsafe.Pointer(r)), t: t}
 	onStack(sentFn, pointer(uintptr(unsafe.Pointer(&k))))
