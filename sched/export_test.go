@@ -1,6 +1,9 @@
 package sched
 
-import "unsafe"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // Widen makes the time longer between a worker's last search and its entry in
 // the list of idle ones; naive has it sleep then without a second look.
@@ -91,3 +94,50 @@ func (s *Scheduler) Consistent() bool {
 	}
 	return idle == c.nidle && parked == idle && searching == c.searching
 }
+
+// Waiting returns how many nodes are in the queue of c.
+func (c *Chan[T]) Waiting() (n int) {
+	me, _ := here()
+	q := &c.c.q
+	q.latch.lock(me)
+	for at := q.first; at != 0; at = nodeAt(at).next {
+		n++
+	}
+	q.latch.unlock()
+	return n
+}
+
+// Latch takes c's latch, and Unlatch gives it back.
+func (c *Chan[T]) Latch()   { c.c.q.latch.lock(nil) }
+func (c *Chan[T]) Unlatch() { c.c.q.latch.unlock() }
+
+// Latched says whether somebody has c's latch.
+func (c *Chan[T]) Latched() bool { return atomic.LoadUint32((*uint32)(&c.c.q.latch)) != 0 }
+
+// Waiting returns how many nodes are in the queue of t.
+func (t *Token) Waiting() (n int) {
+	me, _ := here()
+	t.q.latch.lock(me)
+	for at := t.q.first; at != 0; at = nodeAt(at).next {
+		n++
+	}
+	t.q.latch.unlock()
+	return n
+}
+
+// Waiting0 is Waiting of a channel that can be nil.
+func (c *Chan[T]) Waiting0() int {
+	if c == nil {
+		return 0
+	}
+	return c.Waiting()
+}
+
+// Deserted says that nobody is in the queue of c, without a look at who is.
+func (c *Chan[T]) Deserted() bool { return c.c.q.first == 0 && c.c.q.last == 0 }
+
+// Deserted is that of t.
+func (t *Token) Deserted() bool { return t.q.first == 0 && t.q.last == 0 }
+
+// Has says whether x is a case of c.
+func (c *Chan[T]) Has(x *Case) bool { return x.on == unsafe.Pointer(c) }

@@ -105,7 +105,7 @@ func noteOf(err error) note {
 
 var noted = [...]error{nil, sched.ErrNilFunc, sched.ErrStackSize, sched.ErrConfig, sched.ErrNoFiber, sched.ErrJoined,
 	sched.ErrDetached, sched.ErrSelf, sched.ErrNotFiber, sched.ErrHosted, sched.ErrClosed, sched.ErrTimeout,
-	sched.ErrDeadlock, sched.ErrCanceled}
+	sched.ErrDeadlock, sched.ErrChanClosed, sched.ErrNilChan, sched.ErrNotReady, sched.ErrCanceled}
 
 func (n note) err() error {
 	if int(n) < len(noted) {

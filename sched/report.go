@@ -181,7 +181,7 @@ func (f *fiber) info(now uint64, rate float64) (i FiberInfo, ok bool) {
 		switch state {
 		case parked, waits, joining, sleeping, blocking:
 			if state == waits {
-				i.Reason = whyNames[f.reasonLen%uint32(len(whyNames))]
+				i.Reason = whyNames[f.reasonLen&^isWait%uint32(len(whyNames))]
 			} else if f.reasonLen < 1<<16 && state != joining {
 				i.Reason = unsafe.String((*byte)(pointer(f.reason)), f.reasonLen)
 			}

@@ -14,7 +14,7 @@ type Case struct {
 	on    unsafe.Pointer // what begins with the queue; nil is never ready
 	data  unsafe.Pointer // the value, for a channel
 	size  uintptr
-	later uintptr // *Case, whose latch is taken after this one's
+	later uint32 // number of the case whose latch is taken after this one's, or 0
 
 	// ready says whether a case is ready that is not a channel's, and takes what
 	// makes it so if it shall. It is nosplit, as it is called under the latch.
@@ -47,7 +47,21 @@ func (c *Chan[T]) RecvCase(v *T) Case {
 // Context: fiber, thread or goroutine; a goroutine keeps its thread while it waits.
 // Errors: ErrChanClosed, with the index of the case.
 // Ordering: as that of the case.
-func Select(cases ...Case) (int, error) { return choose(cases, nil) }
+func Select(cases ...Case) (int, error) {
+	me, f := here()
+	if f == nil || !me.canStop() {
+		return choose(cases, nil)
+	}
+	first := inOrder(cases)
+	i, out := first.attempt(me, cases)
+	if out != notReady {
+		return i, cases[i].result(out)
+	}
+	var w wait
+	to := w.halt(me, f, first, cases)
+	asm.Switch(&f.Context, &to.Context, (*uint32)(noescape(unsafe.Pointer(&w.going))))
+	return w.chosen(cases)
+}
 
 // SelectWithin is Select with a limit.
 //
@@ -64,15 +78,11 @@ func TrySelect(cases ...Case) (int, error) {
 	if out != notReady {
 		return i, cases[i].result(out)
 	}
-	first.unlock()
+	first.unlock(cases)
 	return -1, ErrNotReady
 }
 
 func choose(cases []Case, l *Limit) (int, error) {
-	if l == nil && asm.Worker() != 0 {
-		var w wait
-		return w.choose(cases, bound{}, nil)
-	}
 	if i, err := TrySelect(cases...); err != ErrNotReady {
 		return i, err
 	}
@@ -95,6 +105,7 @@ func chooseHosted(cases []Case, b bound) (int, error) {
 	for i := range cases {
 		checkPlace(cases[i].on)
 		kept[i] = *(*Case)(noescape(unsafe.Pointer(&cases[i])))
+		kept[i].data = nil // which may be on the stack
 		if size := kept[i].size; size != 0 {
 			boxes[i] = newBox(size)
 			move(boxes[i], cases[i].data, size)
@@ -111,25 +122,62 @@ func chooseHosted(cases []Case, b bound) (int, error) {
 	return i, err
 }
 
-// choose is Select with w to wait, and t for a Token. All latches are held from
-// the look until the nodes are in the queues: nobody can take one before the
-// caller is in all of them, and two Selects that meet see one another.
+// halt is what Select does between a look that has found nothing ready and the
+// switch to what it returns, which has the fiber wait: one that is taken at once
+// is made ready when going is 0. The latches are held from the look until the
+// nodes are in the queues: nobody can take one before the caller is in all of
+// them, and two Selects that meet see one another.
+//
+//go:nosplit // see latch
+func (w *wait) halt(me *worker, f *fiber, first order, cases []Case) (to *fiber) {
+	w.beginCases(me, f, cases)
+	w.off, w.going = true, 1
+	w.enterAll(me, f, cases, 0)
+	first.unlock(cases)
+	f.stopAt(w, whySelect, me.clock)
+	return me.follow()
+}
+
+//go:nosplit // see latch
+func (w *wait) beginCases(me *worker, f *fiber, cases []Case) {
+	w.begin(me, f, true)
+	w.nodes, w.n = uintptr(unsafe.Pointer(w)), 0
+	if len(cases) > 0 {
+		w.nodes, w.n = uintptr(unsafe.Pointer(&cases[0])), uint32(len(cases))
+	}
+}
+
+// chosen is the end of a Select that has waited, without a limit.
+func (w *wait) chosen(cases []Case) (int, error) {
+	w.leaveAll(cases, true)
+	i := int(w.claim) - 1
+	if cases[i].again() {
+		return choose(cases, nil)
+	}
+	return i, cases[i].result(cases[i].outcome())
+}
+
+// outcome is that of a case that was taken.
+func (x *Case) outcome() outcome {
+	if !x.ok && x.kind != toWait {
+		return closed
+	}
+	return done
+}
+
+// choose is Select with w to wait until b, and t for a Token.
 func (w *wait) choose(cases []Case, b bound, t *node) (int, error) {
 	for {
 		first := inOrder(cases)
 		me, f := here()
-		w.begin(me, f, true)
-		w.nodes, w.n = uintptr(unsafe.Pointer(w)), 0
-		if len(cases) > 0 {
-			w.nodes, w.n = uintptr(unsafe.Pointer(&cases[0])), uint32(len(cases))
-		}
+		w.beginCases(me, f, cases)
 		i, out := first.attempt(me, cases)
 		if out != notReady {
 			return i, cases[i].result(out)
 		}
 		lim := b
 		lim.at = w.enterAll(me, f, cases, b.at)
-		first.unlock()
+		first.unlock(cases)
 		err := w.suspendWithin(me, f, whySelect, lim, t)
 		w.leaveAll(cases, err == nil)
 		if err == ErrTimeout && lim.at != b.at || err == nil && cases[w.claim-1].again() {
@@ -139,11 +187,8 @@ func (w *wait) choose(cases []Case, b bound, t *node) (int, error) {
 		if err != nil {
 			return -1, err
 		}
-		i, out = int(w.claim)-1, done
-		if !cases[i].ok && cases[i].kind != toWait {
-			out = closed
-		}
-		return i, cases[i].result(out)
+		i = int(w.claim) - 1
+		return i, cases[i].result(cases[i].outcome())
 	}
 }
 
@@ -188,33 +233,37 @@ func (x *Case) result(out outcome) error {
 	return outcomes[out]
 }
 
-// inOrder links the cases in the order of their latches and returns the first.
-func inOrder(cases []Case) *Case {
-	var first uintptr
+// An order is the number, from 1, of the case whose latch is taken first, which
+// leads to the others; 0 if there is none. They are numbers and not addresses:
+// on a goroutine the cases can lie on its stack, and that can move.
+type order uint32
+
+// inOrder links the cases in the order of their latches.
+func inOrder(cases []Case) order {
+	var first uint32
 	for i := range cases {
 		x := &cases[i]
 		if x.on == nil {
 			continue
 		}
 		at := &first
-		for *at != 0 && uintptr((*Case)(pointer(*at)).on) < uintptr(x.on) {
-			at = &(*Case)(pointer(*at)).later
+		for *at != 0 && uintptr(cases[*at-1].on) < uintptr(x.on) {
+			at = &cases[*at-1].later
 		}
-		x.later = *at
-		*at = uintptr(unsafe.Pointer(x))
+		x.later, *at = *at, uint32(i+1)
 	}
-	return (*Case)(pointer(first))
+	return order(first)
 }
 
-// lock takes the latches of x and those after it, each once.
+// lock takes the latches of the cases, each once.
 //
 //go:nosplit // see latch
-func (x *Case) lock(me *worker) {
+func (first order) lock(me *worker, cases []Case) {
 	var last unsafe.Pointer
-	for ; x != nil; x = (*Case)(pointer(x.later)) {
-		if x.on != last {
-			(*queue)(x.on).latch.lock(me)
-			last = x.on
+	for i := uint32(first); i != 0; i = cases[i-1].later {
+		if on := cases[i-1].on; on != last {
+			(*queue)(on).latch.lock(me)
+			last = on
 		}
 	}
 }
@@ -222,22 +271,20 @@ func (x *Case) lock(me *worker) {
 // unlock undoes lock.
 //
 //go:nosplit // see latch
-func (x *Case) unlock() {
+func (first order) unlock(cases []Case) {
 	var last unsafe.Pointer
-	for x != nil {
-		next := (*Case)(pointer(x.later))
-		if x.on != last {
-			last = x.on
-			(*queue)(x.on).latch.unlock()
+	for i := uint32(first); i != 0; i = cases[i-1].later {
+		if on := cases[i-1].on; on != last {
+			last = on
+			(*queue)(on).latch.unlock()
 		}
-		x = next
 	}
 }
 
 // attempt has one of the cases happen that are ready and gives the latches
 // back; or returns notReady, with the latches held.
-func (first *Case) attempt(me *worker, cases []Case) (int, outcome) {
-	first.lock(me)
+func (first order) attempt(me *worker, cases []Case) (int, outcome) {
+	first.lock(me, cases)
 	for {
 		i := pick(me, cases)
 		if i < 0 {
@@ -252,7 +299,7 @@ func (first *Case) attempt(me *worker, cases []Case) (int, outcome) {
 		if out == notReady {
 			continue // somebody else has ended the other side's wait
 		}
-		first.unlock()
+		first.unlock(cases)
 		if n != nil {
 			n.resume(me)
 		}

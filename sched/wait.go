@@ -42,7 +42,7 @@ import (
 // A waiter can be a fiber of another scheduler, which Close may be ending just
 // now, in a deadlock. Whoever takes its node holds that scheduler (fiber.hold)
 // from then on until it has resumed the fiber. Close takes the nodes of the
-// fibers that it ends out of their queues, under the latches (wait.abandon);
+// fibers that it ends out of their queues, under the latches (fiber.abandon);
 // whoever finds one before that cannot hold the scheduler, and drops the node.
 // That is the last it does to it: a node that is in no queue can be given up.
 
@@ -76,7 +76,8 @@ type wait struct {
 	claim uint32 // 0, then what ended the wait, where many can
 	word  uint32 // futex word of one that is no fiber: 1 when it has been resumed
 	many  bool
-	off   bool // the fiber is off its stack when a node of it can be found
+	off   bool   // the fiber is off its stack when a node of it can be found, or soon:
+	going uint32 // until this is 0
 }
 
 // Values of wait.claim beside the indexes of nodes.
@@ -105,11 +106,12 @@ func newBounded(p unsafe.Pointer) *bounded {
 	return new(bounded)
 }
 
-// checkPlace panics if p, where a goroutine is about to wait, is on its own
-// stack: that can move meanwhile. What anybody else knows is not there.
+// checkPlace panics if p, what a goroutine is about to wait at or to give others
+// to use, is on its own stack: that can move meanwhile. What anybody else knows
+// is not there.
 func checkPlace(p unsafe.Pointer) {
 	if g := (*asm.G)(pointer(asm.Getg())); uintptr(p)-g.StackLo < g.StackHi-g.StackLo {
-		panic("sched: a goroutine waits for itself, at what lies on its own stack")
+		panic("sched: a goroutine waits at, or with, what lies on its own stack, which moves")
 	}
 }
 
@@ -168,10 +170,12 @@ func here() (*worker, *fiber) {
 //
 //go:nosplit // as node.of
 func (q *queue) await(me *worker, value uintptr, kind uint8, reason why) (ok bool) {
-	if me.canStop() {
-		return q.stop(me, value, kind, reason)
-	}
 	var s single
+	if me.canStop() {
+		f, to := q.halt(me, &s, value, kind, reason)
+		asm.Switch(&f.Context, &to.Context, q.release())
+		return s.ok
+	}
 	f := me.running()
 	s.begin(me, f, false)
 	s.value, s.kind = value, kind
@@ -187,25 +191,48 @@ func (q *queue) await(me *worker, value uintptr, kind uint8, reason why) (ok boo
 //go:nosplit // as node.of
 func (w *worker) canStop() bool { return w.tick > 1 }
 
-// stop is await if canStop. The latch is held until the fiber is off its stack:
-// whoever takes the node can make it ready without further ado.
+// halt has the running fiber wait in q with s, but for the switch to what is to
+// run next, which gives q's latch back:
+//
+//	f, to := q.halt(me, &s, ...)
+//	asm.Switch(&f.Context, &to.Context, q.release())
+//
+// So the fiber is off its stack before anybody can find it: whoever takes the
+// node makes it ready without further ado. Only if canStop. The caller makes the
+// switch, since each return that follows one is mispredicted where the fiber
+// before has waited in another function, and costs more than ten nanoseconds.
 //
 //go:nosplit // as node.of
-func (q *queue) stop(me *worker, value uintptr, kind uint8, reason why) (ok bool) {
-	f := me.running()
-	var s single
+func (q *queue) halt(me *worker, s *single, value uintptr, kind uint8, reason why) (f, to *fiber) {
+	f = me.running()
 	s.fiber, s.core, s.off = uintptr(unsafe.Pointer(f)), uintptr(unsafe.Pointer(me.core)), true
 	s.whose, s.index = uintptr(unsafe.Pointer(&s.wait)), 1
 	s.value, s.kind = value, kind
 	q.add(&s.node)
-	me.tick--
 	f.stopAt(&s.wait, reason, me.clock)
+	me.tick--
 	me.enter()
-	to := me.newest()
+	to = me.newest()
 	me.leave()
 	me.setRunning(to)
-	asm.Switch(&f.Context, &to.Context, (*uint32)(noescape(unsafe.Pointer(&q.latch)))) // q can lie on a stack
-	return s.ok
+	return f, to
+}
+
+// release is the word of q's latch that a switch clears. q can lie on a stack.
+//
+//go:nosplit // as node.of
+func (q *queue) release() *uint32 { return (*uint32)(noescape(unsafe.Pointer(&q.latch))) }
+
+// follow is next if canStop: the newest fiber.
+//
+//go:nosplit // as node.of
+func (w *worker) follow() *fiber {
+	w.tick--
+	w.enter()
+	to := w.newest()
+	w.leave()
+	w.setRunning(to)
+	return to
 }
 
 // begin prepares s for f, or, without one, for a thread or goroutine.
@@ -346,7 +373,7 @@ var claimFn = func(p unsafe.Pointer) {
 //go:nosplit // as node.of
 func (n *node) resume(me *worker) {
 	w := n.of()
-	if w.off && w.local(me) {
+	if w.off && w.local(me) && atomic.LoadUint32(&w.going) == 0 {
 		me.readies((*fiber)(pointer(w.fiber)))
 		return
 	}
@@ -360,7 +387,7 @@ func (w *wait) resumeSlow(me *worker) {
 		return
 	}
 	f, local := (*fiber)(pointer(w.fiber)), w.local(me)
-	if w.off || f.grant(w.many) {
+	if w.isOff() || f.grant(w.many) {
 		if local {
 			me.readies(f)
 			return
@@ -369,6 +396,27 @@ func (w *wait) resumeSlow(me *worker) {
 	}
 	if !local {
 		f.core().letGo() // see claimedSlow
+	}
+}
+
+// isOff says whether w's fiber is off its stack, if need be once it is: that
+// takes it some instructions, on another worker.
+//
+//go:nosplit // as node.of
+func (w *wait) isOff() bool {
+	if w.off && atomic.LoadUint32(&w.going) != 0 {
+		outOf(self(), goneFn, unsafe.Pointer(&w.going))
+	}
+	return w.off
+}
+
+var goneFn = func(p unsafe.Pointer) {
+	for i := 0; atomic.LoadUint32((*uint32)(p)) != 0; i++ {
+		if i < latchSpins {
+			asm.Relax()
+		} else {
+			latchPause()
+		}
 	}
 }
 
@@ -430,11 +478,15 @@ func (w *wait) suspend(me *worker, f *fiber, reason why) {
 	}
 }
 
+// isWait is set in fiber.reasonLen when reason is a *wait: also after the wait,
+// until the fiber stops again.
+const isWait = 1 << 31
+
 // stopAt is stop of a fiber that waits at a primitive.
 //
 //go:nosplit // as node.of
 func (f *fiber) stopAt(w *wait, reason why, since uint64) {
-	f.reason, f.reasonLen = uintptr(unsafe.Pointer(w)), uint32(reason)
+	f.reason, f.reasonLen = uintptr(unsafe.Pointer(w)), uint32(reason)|isWait
 	f.since = since
 	f.setState(waits)
 }
@@ -476,6 +528,9 @@ func (l *Limit) bound() (b bound, err error) {
 		if l.Token.Canceled() {
 			return b, ErrCanceled
 		}
+		if asm.Current() == nil {
+			checkPlace(unsafe.Pointer(l.Token))
+		}
 		b.token = l.Token
 	}
 	if l.Timeout != 0 {
@@ -511,10 +566,11 @@ func (w *wait) suspendWithin(me *worker, f *fiber, reason why, b bound, t *node)
 	}
 	if b.token != nil {
 		t.whose, t.index = uintptr(unsafe.Pointer(w)), claimCanceled
-		w.token = uintptr(unsafe.Pointer(t))
-		if !b.token.enter(me, t) && w.quit(claimCanceled) {
+		if b.token.enter(me, t) {
+			w.token = uintptr(unsafe.Pointer(t))
+		} else if w.quit(claimCanceled) {
 			return ErrCanceled
-		}
+		} // else who has the claim is about to resume w
 	}
 	if f != nil {
 		w.suspendUntil(me, f, reason, b.at)
@@ -623,8 +679,20 @@ func (n *node) leave(me *worker) {
 
 // abandon takes the nodes of a fiber that Close ends out of their queues. Others
 // may have waited behind it for their turn. A primitive is there as long as a node
-// is in its queue.
-func (w *wait) abandon(reason why) {
+// is in its queue. If somebody has resumed f, after the last worker had gone, it
+// would have done the same itself, but for the node that was taken.
+func (f *fiber) abandon() {
+	w, reason := (*wait)(pointer(f.reason)), why(f.reasonLen&^isWait)
+	resumed := false
+	switch {
+	case f.state == waits:
+	case f.state == runnable && f.reasonLen&isWait != 0:
+		resumed = true
+	case f.state == parked && f.flags&hasToken != 0:
+		w, reason = (*wait)(pointer(uintptr(unsafe.Pointer(f))-uintptr(f.prev))), whySleep
+	default:
+		return
+	}
 	switch n := &(*single)(unsafe.Pointer(w)).node; {
 	case w.nodes != 0:
 	case n.queue == 0: // a JoinWithin's, or nothing but a Token
@@ -647,11 +715,11 @@ func (w *wait) abandon(reason why) {
 		}
 	}
 	for i := range uintptr(w.n) {
-		if x := (*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))); x.on != nil {
+		if x := (*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))); x.on != nil && !(resumed && w.claim == x.index) {
 			x.leave(nil)
 		}
 	}
-	if w.token != 0 {
+	if w.token != 0 && !(resumed && w.claim == claimCanceled) {
 		nodeAt(w.token).leave(nil)
 	}
 }

@@ -10,18 +10,23 @@ import (
 // peers says what each of ours is to be compared with. Of what is not here
 // nothing is said to be lost.
 var peers = map[string][]string{
-	"fiber":      {"goroutine", "lockedgoroutine", "sync", "iterpull", "fcontext", "pthread"},
-	"lwp":        {"goroutine", "lockedgoroutine", "pthread", "clonefloor"},
-	"futex":      {"sync", "pthread"},
-	"futexlwp":   {"sync", "pthread"},
-	"ring":       {"chan"},
-	"ringgo":     {"chan"},
-	"ringmpmc":   {"chan"},
-	"fork":       {"cfork"},
-	"vfork":      {"cvfork"},
-	"vforkquiet": {"cvfork"},
-	"clonevm":    {"cclonevm"},
-	"spawnexec":  {"osexec", "posixspawn"},
+	"fiber":    {"goroutine", "lockedgoroutine", "sync", "iterpull", "fcontext", "pthread"},
+	"lwp":      {"goroutine", "lockedgoroutine", "pthread", "clonefloor"},
+	"futex":    {"sync", "pthread"},
+	"futexlwp": {"sync", "pthread"},
+	"ring":     {"chan", "lockedchan"},
+	"ringgo":   {"chan"},
+	"ringmpmc": {"chan", "lockedchan"},
+	"fibers":   {"chan"},
+	"handler":  {"goroutine", "lockedgoroutine"},
+
+	"handlerfiber":  {"goroutine", "lockedgoroutine"},
+	"handlerfibers": {"goroutine", "lockedgoroutine"},
+	"fork":          {"cfork"},
+	"vfork":         {"cvfork"},
+	"vforkquiet":    {"cvfork"},
+	"clonevm":       {"cclonevm"},
+	"spawnexec":     {"osexec", "posixspawn"},
 }
 
 // A loss is a peer that needs less of something.
