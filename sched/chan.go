@@ -350,6 +350,10 @@ func (c *channel) tryRecv(me *worker, value unsafe.Pointer, size uintptr) (n *no
 //go:nosplit // see latch
 func (c *channel) send(value unsafe.Pointer, size uintptr, l *Limit) (*worker, error) {
 	me := self()
+	if me == nil {
+		c.q.latch.unlock()
+		return nil, c.outside(toSend, value, size, l)
+	}
 	if n := c.nearby(me, toRecv); n != nil {
 		move(pointer(n.value), value, size)
 		n.ok = true
@@ -378,6 +382,10 @@ func (c *channel) send(value unsafe.Pointer, size uintptr, l *Limit) (*worker, e
 //go:nosplit // see latch
 func (c *channel) recv(value unsafe.Pointer, size uintptr, l *Limit) (*worker, error) {
 	me := self()
+	if me == nil {
+		c.q.latch.unlock()
+		return nil, c.outside(toRecv, value, size, l)
+	}
 	if c.cap == 0 {
 		if n := c.nearby(me, toSend); n != nil {
 			move(value, pointer(n.value), size)
@@ -424,12 +432,22 @@ func (c *channel) nearby(me *worker, kind uint8) *node {
 	return n
 }
 
+// outside is the rest of a Send or Recv of one that is no fiber, and does not
+// hold the latch.
+func (c *channel) outside(kind uint8, value unsafe.Pointer, size uintptr, l *Limit) error {
+	if err := c.once(kind, value, size); err != ErrNotReady {
+		return err
+	}
+	return c.within(kind, value, size, l)
+}
+
 // once is an attempt alone.
 func (c *channel) once(kind uint8, value unsafe.Pointer, size uintptr) error {
 	if c == nil {
 		return ErrNotReady
 	}
 	me, _ := here()
+	me.needRoom()
 	c.q.latch.lock(me)
 	n, out := c.try(me, kind, value, size)
 	c.q.latch.unlock()
@@ -485,6 +503,7 @@ func newBox(size uintptr) unsafe.Pointer {
 // waitAs is within with w to wait.
 func (c *channel) waitAs(w *bounded, kind uint8, value unsafe.Pointer, size uintptr, b bound) error {
 	me, f := here()
+	me.needRoom()
 	w.begin(me, f, !b.none())
 	w.value, w.kind = uintptr(value), kind
 	c.q.latch.lock(me)
@@ -532,6 +551,7 @@ func foreverAs(w *bounded, reason why, b bound) error {
 //go:nosplit // see latch
 func (c *channel) close() error {
 	me, _ := here()
+	me.needRoom()
 	c.q.latch.lock(me)
 	if c.closed {
 		c.q.latch.unlock()

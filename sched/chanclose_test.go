@@ -36,7 +36,7 @@ func TestWakersMeetClose(t *testing.T) {
 	lwptest.Leaks(t)
 	late := 0
 	for round := range lwptest.Count(300, 100) {
-		s, err := sched.New(sched.Config{Workers: 1 + round%4, StackSize: sched.MinStackSize})
+		s, err := sched.New(sched.Config{Workers: 1 + round%4, StackSize: 4 << 10})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -74,6 +74,17 @@ func latchPause() {
 	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 }
 
+// needRoom ends a thread whose stack has no room for what follows, before it
+// has a latch, a place in a queue, or somebody to resume: what outOf calls has
+// only its stack. A fiber has its worker's.
+//
+//go:nosplit // see latch
+func (w *worker) needRoom() {
+	if w == nil {
+		asm.Headroom()
+	}
+}
+
 // outOf calls fn(arg) where there is room: on the stack of worker me, or here
 // if me is nil.
 //

@@ -74,6 +74,7 @@ func SelectWithin(l Limit, cases ...Case) (int, error) { return choose(cases, &l
 func TrySelect(cases ...Case) (int, error) {
 	first := inOrder(cases)
 	me, _ := here()
+	me.needRoom()
 	i, out := first.attempt(me, cases)
 	if out != notReady {
 		return i, cases[i].result(out)
@@ -170,6 +171,7 @@ func (w *wait) choose(cases []Case, b bound, t *node) (int, error) {
 	for {
 		first := inOrder(cases)
 		me, f := here()
+		me.needRoom()
 		w.beginCases(me, f, cases)
 		i, out := first.attempt(me, cases)
 		if out != notReady {

@@ -23,6 +23,7 @@ type Token struct {
 // before a Canceled that reports true.
 func (t *Token) Cancel() {
 	me, _ := here()
+	me.needRoom()
 	t.cancel(me)
 }
 
