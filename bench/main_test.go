@@ -149,6 +149,7 @@ func TestEveryRowDoesItsOperations(t *testing.T) {
 		"SpawnBatch": batchRows,
 		"ParkUnpark": parkRows,
 		"Ring":       ringRows,
+		"Chan":       chanRows,
 		"Skynet":     skynetRows,
 		"Fib":        fibRows,
 		"Steal":      stealRows,

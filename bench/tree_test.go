@@ -11,10 +11,13 @@ import (
 // BenchmarkSkynet: one op is one node of a tree in which each has up to ten
 // children, that many at once, and waits for them to add up what they return.
 //
-//   - fiber: Go and Join. Children work on their parent's stack frame; stacks of
-//     2 KiB.
-//   - goroutine: go and WaitGroup, of the same shape. What children share with
-//     their parent is allocated.
+//   - fiber/op=join: Go and Join. Children work on their parent's stack frame;
+//     stacks of 2 KiB.
+//   - goroutine/op=join: go and WaitGroup, of the same shape. What children share
+//     with their parent is allocated.
+//   - fiber/op=chan: Go, detached, and a channel without a buffer for each parent,
+//     on its frame, to which its children send what they return.
+//   - goroutine/op=chan: go and chan, of the same shape; the channel is allocated.
 //
 // workers= is the number of workers, or GOMAXPROCS.
 func BenchmarkSkynet(b *testing.B) { compare(b, skynetRows) }
@@ -25,24 +28,24 @@ func BenchmarkSkynet(b *testing.B) { compare(b, skynetRows) }
 // calls are plain ones and as deep as they come.
 func BenchmarkFib(b *testing.B) { compare(b, fibRows) }
 
-// joinRows are the rows of a tree program, on one and two workers.
-func joinRows(fiber func(b *testing.B, workers int) error, goroutine func(b *testing.B) error) (rows []row) {
+// treeRows are the rows of a tree program, on one and two workers.
+func treeRows(op string, fiber func(b *testing.B, workers int) error, goroutine func(b *testing.B) error) (rows []row) {
 	for _, n := range []int{1, 2} {
 		rows = append(rows,
-			row{fmt.Sprintf("impl=fiber/op=join/workers=%d", n), func(b *testing.B) error {
+			row{fmt.Sprintf("impl=fiber/op=%s/workers=%d", op, n), func(b *testing.B) error {
 				if err := needCPUs(n); err != nil {
 					return err
 				}
 				return fiber(b, n)
 			}},
-			row{fmt.Sprintf("impl=goroutine/op=join/workers=%d", n), withProcs(n, goroutine)})
+			row{fmt.Sprintf("impl=goroutine/op=%s/workers=%d", op, n), withProcs(n, goroutine)})
 	}
 	return rows
 }
 
 var (
-	skynetRows = joinRows(skynetFibers, skynetGoroutines)
-	fibRows    = joinRows(fibFibers, fibGoroutines)
+	skynetRows = append(treeRows("join", skynetFibers, skynetGoroutines), treeRows("chan", skynetChanFibers, skynetChanGoroutines)...)
+	fibRows    = append(treeRows("join", fibFibers, fibGoroutines), treeRows("chan", fibChanFibers, fibChanGoroutines)...)
 )
 
 // A node is the root of n nodes, numbered from first on; it adds up their numbers.

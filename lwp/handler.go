@@ -163,12 +163,12 @@ func (h *Handler[T]) CallUntil(arg *T, d futex.Deadline) error {
 	if asm.Current() == nil {
 		return h.callHereUntil(arg, d)
 	}
+	asm.ParkRoom() // the call must not be given up while a server has it
 	c, err := h.newCall()
 	if err != nil {
 		return err
 	}
 	*(*T)(pointer(c.arg)) = *arg
-	asm.ParkRoom()
 	done, err := c.await(d)
 	if done {
 		if err == nil {

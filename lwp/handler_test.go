@@ -293,7 +293,7 @@ func TestHandlerDeadlineRaces(t *testing.T) {
 	as := make([]asker, 3)
 	var threads []lwp.Thread
 	for i := range as {
-		as[i] = asker{h: h, n: lwptest.Count(1000, 200)}
+		as[i] = asker{h: h, n: lwptest.Soak(500, 100)}
 		threads = append(threads, start(t, func(a *asker) {
 			for i := range a.n {
 				q := query{in: i + 1}
@@ -335,7 +335,7 @@ func TestHandlerLimitHolds(t *testing.T) {
 	var threads []lwp.Thread
 	var wg sync.WaitGroup
 	for i := range callers {
-		callers[i] = asking{h: h, n: lwptest.Count(40, 10)}
+		callers[i] = asking{h: h, n: lwptest.Soak(30, 10)}
 		if i%3 == 0 {
 			wg.Go(func() { callHandler(&callers[i]) })
 		} else {
@@ -360,7 +360,7 @@ func TestHandlerLimitHolds(t *testing.T) {
 // to its end or was refused.
 func TestHandlerCloseSettlesEveryCall(t *testing.T) {
 	begin(t)
-	for round := range lwptest.Count(100, 20) {
+	for round := range lwptest.Soak(50, 15) {
 		var ran atomic.Int64
 		h := newHandler(t, func(q *query) {
 			if q.in%4 == 0 {

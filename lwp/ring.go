@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/bits"
 	"reflect"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -133,7 +134,7 @@ type ring struct {
 	mask   uint64
 	shift  uint8
 	kind   RingKind
-	fenced bool // asm.Fence does not work here: store with a fence
+	fenced bool // asm.Fence does not work here, or the race detector is to know: store with a fence
 	naive  bool // for a test: those who wait do not look once more
 	size   uintptr
 	_      [128]byte
@@ -168,6 +169,8 @@ const (
 	sendSide = 1
 )
 
+var fences = sync.OnceValue(asm.InitFences)
+
 func (r *ring) open(capacity int, kind RingKind, stride uintptr) error {
 	n := uint64(1) << bits.Len64(uint64(capacity-1))
 	hi, bytes := bits.Mul64(n, uint64(max(stride, 1)))
@@ -179,7 +182,7 @@ func (r *ring) open(capacity int, kind RingKind, stride uintptr) error {
 		return ErrRingCapacity
 	}
 	r.slots, r.size, r.mask, r.shift, r.kind = addr, uintptr(bytes), n-1, uint8(bits.Len64(n)-1), kind
-	r.fenced = !asm.InitFences()
+	r.fenced = instrumented || !fences()
 	return nil
 }
 
@@ -270,7 +273,7 @@ func (r *Ring[T]) trySendMany(v *T) error {
 		case seq == lap:
 			if atomic.CompareAndSwapUint64(&r.tail, t, t+1) {
 				s.v = *v
-				asm.StoreRelease64(&s.seq, lap+1)
+				r.publish(&s.seq, lap+1)
 				if atomic.LoadUint32(&r.flags)&recvWaits != 0 {
 					r.wake(recvSide)
 				}
@@ -337,7 +340,7 @@ func (r *Ring[T]) tryRecvMany(v *T) error {
 				continue
 			}
 			*v = s.v
-			asm.StoreRelease64(&s.seq, lap+2)
+			r.publish(&s.seq, lap+2)
 			if atomic.LoadUint32(&r.flags)&sendWaits != 0 {
 				r.wake(sendSide)
 			}

@@ -268,8 +268,38 @@ func TestRingLosesNothing(t *testing.T) {
 				if k.kind == lwp.SPSC {
 					senders = 1
 				}
-				runPorts(t, newRing[uint64](t, capacity, k.kind), senders, receivers, lwptest.Count(5000, 500))
+				runPorts(t, newRing[uint64](t, capacity, k.kind), senders, receivers, lwptest.Soak(1500, 300))
 			})
+		}
+	}
+}
+
+// TestRingBetweenGoroutines is for the race detector too.
+func TestRingBetweenGoroutines(t *testing.T) {
+	for _, k := range ringKinds {
+		r := newRing[[2]int](t, 4, k.kind)
+		var wg sync.WaitGroup
+		sum := 0
+		wg.Go(func() {
+			for {
+				v, err := r.Recv()
+				if err != nil {
+					return
+				}
+				sum += v[1] - v[0]
+			}
+		})
+		wg.Go(func() {
+			for i := range 1000 {
+				if r.SendContext(t.Context(), [2]int{i, 2 * i}) != nil {
+					t.Error("SendContext has failed")
+				}
+			}
+			r.Close()
+		})
+		lwptest.Within(t, "the goroutines", wg.Wait)
+		if sum != 999*500 {
+			t.Errorf("%s: sum %d", k.name, sum)
 		}
 	}
 }
@@ -277,8 +307,8 @@ func TestRingLosesNothing(t *testing.T) {
 // TestRingStampede has many wait at one end, and all go through.
 func TestRingStampede(t *testing.T) {
 	begin(t)
-	runPorts(t, newRing[uint64](t, 2, lwp.MPMC), 20, 10, lwptest.Count(200, 40))
-	runPorts(t, newRing[uint64](t, 2, lwp.MPSC), 20, 1, lwptest.Count(200, 40))
+	runPorts(t, newRing[uint64](t, 2, lwp.MPMC), 20, 10, lwptest.Soak(60, 20))
+	runPorts(t, newRing[uint64](t, 2, lwp.MPSC), 20, 1, lwptest.Soak(60, 20))
 }
 
 // pingPong hands values back and forth through two rings of one, both ends
@@ -339,7 +369,7 @@ func playPingPong(t *testing.T, kind lwp.RingKind, n int, naive bool, patience t
 func TestRingLosesNoWakeup(t *testing.T) {
 	begin(t)
 	for _, k := range ringKinds {
-		if playPingPong(t, k.kind, lwptest.Count(10_000, 1000), false, time.Minute).lost {
+		if playPingPong(t, k.kind, lwptest.Soak(2000, 500), false, time.Minute).lost {
 			t.Errorf("%s: a wake-up was lost", k.name)
 		}
 	}

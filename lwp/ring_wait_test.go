@@ -36,7 +36,7 @@ func TestRingDeadlines(t *testing.T) {
 			n    int
 			sent int
 		}
-		x := &race{r: r, n: lwptest.Count(500, 100)}
+		x := &race{r: r, n: lwptest.Soak(300, 100)}
 		th := start(t, func(x *race) {
 			for i := range x.n {
 				lwp.Sleep(time.Duration(i%40) * time.Microsecond)
@@ -75,7 +75,7 @@ func TestRingCloseSettlesEverySend(t *testing.T) {
 		n int
 	}
 	for _, k := range ringKinds {
-		for round := range lwptest.Count(300, 60) {
+		for round := range lwptest.Soak(150, 40) {
 			r := newRing[uint64](t, 1<<(round%4), k.kind)
 			s, v := &end{r: r}, &end{r: r}
 			send := start(t, func(e *end) {
@@ -127,7 +127,7 @@ func TestRingContexts(t *testing.T) {
 		cancel()
 
 		// A thread sends while contexts end.
-		n := uint64(lwptest.Count(300, 60))
+		n := uint64(lwptest.Soak(150, 40))
 		type sender struct {
 			r *lwp.Ring[uint64]
 			n uint64

@@ -44,6 +44,7 @@ type call struct {
 	f       uintptr // *fiber
 	next    uintptr // *call
 	fault   uintptr // *lwp.Fault that fn has died of
+	died    bool    // the helper has ended in fn
 }
 
 // Blocking runs fn(arg) on a thread that is no worker and waits for it: the
@@ -87,6 +88,9 @@ func (w *worker) block(k *call) error {
 		w.goesOn(f)
 	}
 	atomic.AndUint64(&f.word, ^uint64(fired))
+	if k.died {
+		self().call(replaceFn, unsafe.Pointer(c))
+	}
 	if k.fault != 0 {
 		f.inherits(k.fault)
 	}
@@ -106,6 +110,20 @@ var submitFn = func(p unsafe.Pointer) {
 	}
 	h.last = uintptr(p)
 	h.queued++
+	c.hire()
+}
+
+// replaceFn starts a helper for one that has died, which may have been one of
+// as many as there can be, with calls that wait.
+var replaceFn = func(p unsafe.Pointer) {
+	c := (*core)(p)
+	c.helpers.mu.Lock()
+	c.hire()
+}
+
+// hire wakes or starts a helper, if there is a call for it. It gives mu back.
+func (c *core) hire() {
+	h := &c.helpers
 	var x *helper
 	if h.idle < h.queued {
 		x = h.vacant(c)
@@ -180,7 +198,7 @@ func (x *helper) exit() {
 	x.dead = true
 	h.threads--
 	h.mu.Unlock()
-	k.fault = uintptr(unsafe.Pointer(lwp.HoldFault()))
+	k.fault, k.died = uintptr(unsafe.Pointer(lwp.HoldFault())), true
 	c.finish(k)
 }
 

@@ -2,6 +2,7 @@ package sched_test
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -96,9 +97,12 @@ func portRecv(p *port) {
 // ends lose and double nothing.
 func TestRingBetweenAll(t *testing.T) {
 	a, b := begin(t, 2), begin(t, 1)
+	if os.Getenv("LWPRT_STRESS") == "full" {
+		lwptest.Collect(t)
+	}
 	for _, kind := range []lwp.RingKind{lwp.MPMC, lwp.MPSC, lwp.SPSC} {
 		for _, capacity := range []int{1, 4, 64} {
-			for turn := range lwptest.Count(4, 2) {
+			for turn := range lwptest.Soak(2, 1) {
 				ringBetween(t, a, b, kind, capacity, turn)
 			}
 		}
@@ -114,7 +118,7 @@ func ringBetween(t *testing.T, a, b *sched.Scheduler, kind lwp.RingKind, capacit
 	if kind == lwp.SPSC {
 		senders = 1
 	}
-	n := lwptest.Count(1000, 200)
+	n := lwptest.Count(300, 100)
 	r := newRing(t, capacity, kind)
 	var left atomic.Int64
 	left.Store(int64(senders))
@@ -227,7 +231,7 @@ func TestRingDeadlinesOfFibers(t *testing.T) {
 		n, got, late, unparked int
 		early                  int
 	}
-	x := &racer{r: r, n: lwptest.Count(2000, 300)}
+	x := &racer{r: r, n: lwptest.Soak(1000, 300)}
 	f := spawn(t, s, func(x *racer) {
 		for i := range x.n {
 			d := time.Duration(i%80) * time.Microsecond
@@ -273,4 +277,72 @@ func TestRingDeadlinesOfFibers(t *testing.T) {
 		t.Errorf("%d sent; %+v", sent, *x)
 	}
 	t.Logf("%+v", *x)
+}
+
+// TestSignalOfAFiberIsNoLaterWaits: a Parker's signal and its deadline race, and a
+// Blocking call or a Sleep that follows is not ended by what is left of it.
+func TestSignalOfAFiberIsNoLaterWaits(t *testing.T) {
+	other := begin(t, 1)
+	s := begin(t, 2) // closed first, with the threads of its blocking calls
+	type duel struct {
+		n                         int
+		p                         lwp.Parker
+		open                      atomic.Uint32 // 1: published, 2: found, 0: taken back
+		over                      atomic.Bool
+		came, late, signals, hurt int
+		calls                     int
+	}
+	signal := func(d *duel) {
+		for i := 0; !d.over.Load(); i++ {
+			if d.open.CompareAndSwap(1, 2) {
+				d.signals++
+				d.p.Signal()
+			} else if sched.Yield(); i%8 == 0 {
+				sched.Sleep(time.Duration(i%60) * time.Microsecond)
+			}
+		}
+	}
+	for who := range 4 {
+		d := &duel{n: lwptest.Soak(500, 100)}
+		f := spawn(t, s, func(d *duel) {
+			for i := range d.n {
+				d.p.Init()
+				d.open.Store(1)
+				if d.p.Await(futex.After(time.Duration(i%60)*time.Microsecond), "the duel") {
+					d.came++
+				} else if d.open.CompareAndSwap(1, 0) {
+					d.p.Cancel()
+					d.late++
+				} else {
+					d.p.Await(futex.Never, "the duel")
+					d.came++
+				}
+				was := d.calls
+				sched.Blocking(func(d *duel) { d.calls++ }, d)
+				if d.calls != was+1 {
+					d.hurt++
+				}
+				begun := futex.Monotonic()
+				sched.Sleep(5 * time.Microsecond)
+				if futex.Monotonic()-begun < 5000 {
+					d.hurt++
+				}
+			}
+			d.over.Store(true)
+		}, d)
+		switch who {
+		case 0: // a fiber of the same scheduler, a fiber of another, a thread, a goroutine
+			run(t, s, signal, d)
+		case 1:
+			run(t, other, signal, d)
+		case 2:
+			lwptest.OnThread(t, signal, d)
+		default:
+			lwptest.Within(t, "the goroutine", func() { signal(d) })
+		}
+		within(t, "Join", f.Join)
+		if d.came != d.signals || d.came+d.late != d.n || d.hurt != 0 {
+			t.Errorf("%d: %d signals, %d came, %d of %d late; %d later waits were hurt", who, d.signals, d.came, d.late, d.n, d.hurt)
+		}
+	}
 }

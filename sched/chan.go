@@ -69,7 +69,17 @@ func (c *Chan[T]) Send(v T) error {
 		b.q.latch.unlock()
 		return nil
 	}
-	return b.send(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), nil)
+	me, err := b.send(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), nil)
+	if me == nil {
+		return err
+	}
+	var s single
+	f, to := b.q.halt(me, &s, uintptr(unsafe.Pointer(&v)), toSend, whySend)
+	asm.Switch(&f.Context, &to.Context, b.q.release())
+	if !s.ok {
+		return ErrChanClosed
+	}
+	return nil
 }
 
 // SendWithin is Send with a limit.
@@ -81,7 +91,8 @@ func (c *Chan[T]) SendWithin(v T, l Limit) error {
 		return forever(&l, whySendNil)
 	}
 	b.q.latch.lock(nil)
-	return b.send(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), &l)
+	_, err := b.send(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), &l)
+	return err
 }
 
 // TrySend is Send that does not wait.
@@ -105,8 +116,14 @@ func (c *Chan[T]) Recv() (v T, ok bool) {
 		b.q.latch.unlock()
 		return v, true
 	}
-	ok = b.recv(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), nil) == nil
-	return v, ok
+	me, err := b.recv(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), nil)
+	if me == nil {
+		return v, err == nil
+	}
+	var s single
+	f, to := b.q.halt(me, &s, uintptr(unsafe.Pointer(&v)), toRecv, whyRecv)
+	asm.Switch(&f.Context, &to.Context, b.q.release())
+	return v, s.ok
 }
 
 // RecvWithin is Recv with a limit.
@@ -118,7 +135,7 @@ func (c *Chan[T]) RecvWithin(l Limit) (v T, err error) {
 		return v, forever(&l, whyRecvNil)
 	}
 	b.q.latch.lock(nil)
-	err = b.recv(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), &l)
+	_, err = b.recv(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), &l)
 	return v, err
 }
 
@@ -326,11 +343,12 @@ func (c *channel) tryRecv(me *worker, value unsafe.Pointer, size uintptr) (n *no
 	return nil, notReady
 }
 
-// send is the rest of a Send that holds the latch; it gives that back. What two
+// send is the rest of a Send that holds the latch. It gives that back, unless it
+// returns a worker: then the running fiber has to wait, and can halt. What two
 // fibers of one scheduler do that wait for each other comes first.
 //
 //go:nosplit // see latch
-func (c *channel) send(value unsafe.Pointer, size uintptr, l *Limit) error {
+func (c *channel) send(value unsafe.Pointer, size uintptr, l *Limit) (*worker, error) {
 	me := self()
 	if n := c.nearby(me, toRecv); n != nil {
 		move(pointer(n.value), value, size)
@@ -338,7 +356,7 @@ func (c *channel) send(value unsafe.Pointer, size uintptr, l *Limit) error {
 		f := (*fiber)(pointer(n.of().fiber))
 		c.q.latch.unlock()
 		me.readies(f)
-		return nil
+		return nil, nil
 	}
 	n, out := c.trySend(me, value, size)
 	if out != notReady {
@@ -346,22 +364,19 @@ func (c *channel) send(value unsafe.Pointer, size uintptr, l *Limit) error {
 		if n != nil {
 			n.resume(me)
 		}
-		return outcomes[out]
+		return nil, outcomes[out]
 	}
 	if me == nil || me.idle() || l != nil || !me.canStop() {
 		c.q.latch.unlock()
-		return c.within(toSend, value, size, l)
+		return nil, c.within(toSend, value, size, l)
 	}
-	if !c.q.stop(me, uintptr(value), toSend, whySend) {
-		return ErrChanClosed
-	}
-	return nil
+	return me, nil
 }
 
-// recv is the rest of a Recv that holds the latch; it gives that back.
+// recv is the rest of a Recv, as send is.
 //
 //go:nosplit // see latch
-func (c *channel) recv(value unsafe.Pointer, size uintptr, l *Limit) error {
+func (c *channel) recv(value unsafe.Pointer, size uintptr, l *Limit) (*worker, error) {
 	me := self()
 	if c.cap == 0 {
 		if n := c.nearby(me, toSend); n != nil {
@@ -370,7 +385,7 @@ func (c *channel) recv(value unsafe.Pointer, size uintptr, l *Limit) error {
 			f := (*fiber)(pointer(n.of().fiber))
 			c.q.latch.unlock()
 			me.readies(f)
-			return nil
+			return nil, nil
 		}
 	}
 	n, out := c.tryRecv(me, value, size)
@@ -379,16 +394,13 @@ func (c *channel) recv(value unsafe.Pointer, size uintptr, l *Limit) error {
 		if n != nil {
 			n.resume(me)
 		}
-		return outcomes[out]
+		return nil, outcomes[out]
 	}
 	if me == nil || me.idle() || l != nil || !me.canStop() {
 		c.q.latch.unlock()
-		return c.within(toRecv, value, size, l)
+		return nil, c.within(toRecv, value, size, l)
 	}
-	if !c.q.stop(me, uintptr(value), toRecv, whyRecv) {
-		return ErrChanClosed
-	}
-	return nil
+	return me, nil
 }
 
 // nearby takes the first node if it is of a kind and of a fiber that is off its
@@ -400,7 +412,7 @@ func (c *channel) nearby(me *worker, kind uint8) *node {
 		return nil
 	}
 	n := nodeAt(c.q.first)
-	if w := n.of(); n.kind != kind || !w.off || !w.local(me) {
+	if w := n.of(); n.kind != kind || !w.off || w.many || !w.local(me) {
 		return nil
 	}
 	c.q.first = n.next

@@ -1,6 +1,7 @@
 package sched_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime"
@@ -645,3 +646,58 @@ func TestGoroutineIsToldOfItsOwnStack(t *testing.T) {
 }
 
 var kept = new(ints)
+
+// fills uses a good part of a stack, and leaves it full of n.
+//
+//go:noinline
+func fills(n int) int {
+	var room [1 << 11]int
+	for i := range room {
+		room[i] = n
+	}
+	return room[n&1023]
+}
+
+// TestSelectOutlivesItsStack: the stack of a goroutine shrinks, and so moves,
+// while it is in the middle of a Select of cases that lie on it.
+func TestSelectOutlivesItsStack(t *testing.T) {
+	lwptest.SkipRace(t)
+	for range 2 {
+		var cs [4]*ints
+		for i := range cs {
+			cs[i] = sched.MakeChan[int](1)
+		}
+		slices.SortFunc(cs[:], func(a, b *ints) int {
+			return cmp.Compare(uintptr(unsafe.Pointer(a)), uintptr(unsafe.Pointer(b)))
+		})
+		cs[1].Latch()
+		begun, got := make(chan bool), make(chan int)
+		go func() {
+			n := fills(1)
+			begun <- true
+			var v [4]int
+			i, _ := sched.TrySelect(cs[3].RecvCase(&v[3]), cs[1].RecvCase(&v[1]), cs[0].RecvCase(&v[0]), cs[2].RecvCase(&v[2]))
+			got <- i + n - 1
+		}()
+		<-begun
+		lwptest.Eventually(t, "the Select to come to the latch", cs[0].Latched)
+		for range 2 {
+			runtime.GC()
+			for range 8 {
+				go fills(0x123456789)
+			}
+			runtime.Gosched()
+		}
+		cs[1].Unlatch()
+		lwptest.Within(t, "the Select", func() {
+			if i := <-got; i != -1 {
+				t.Errorf("case %d of channels that are empty", i)
+			}
+		})
+		for i := range cs {
+			if cs[i].Latched() {
+				t.Fatalf("the latch of channel %d is held", i)
+			}
+		}
+	}
+}

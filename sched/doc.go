@@ -24,15 +24,16 @@
 // New, Spawn, Wait, Close, Shutdown, Hold, Release, Dump and Stats are for
 // goroutines. Go, YieldTo and fiber-local storage (Set, Get, Ptr) are for
 // fibers. Join, Detach and Unpark work on goroutines, on threads and on fibers;
-// JoinFor, which has a bound, not on fibers. A fiber can unpark and join those
-// of other schedulers; such a join takes a thread that waits, as Blocking does.
+// JoinFor and JoinWithin too. A fiber can unpark and join those of other
+// schedulers; such a Join takes a thread that waits, as Blocking does, a
+// JoinWithin does not.
 // A goroutine that waits sleeps on a futex and holds up no other; in JoinContext
 // and WaitContext it holds no thread either. A fiber that waits at an lwp.Ring or
 // in an lwp.Handler, on whatever side, leaves its worker to others and waits for
 // somebody outside: that is no deadlock, and Close waits for it.
 // Where Yield, Sleep, Exit and Blocking are not called on a fiber they do what
 // package lwp does for a thread, so that a function can serve both. The rest
-// returns ErrNotFiber, ErrFiber or ErrHosted where it does not belong.
+// returns ErrNotFiber or ErrHosted where it does not belong.
 //
 // # Memory
 //
@@ -126,6 +127,20 @@
 // ends a fiber or thread with a Fault. Reports of a deadlock say what is waited
 // for.
 //
+// # Time
+//
+// Every wait has a form with a Limit, which a time, an instant or a Token ends.
+// For(d) counts from when the wait begins: where nothing waits it costs nothing.
+// What ends a wait just when its limit comes is not lost: the wait, or the next
+// one, has it. A Timer, a Ticker and AfterFunc are in memory of the program's.
+//
+// Nothing comes before its time by the monotonic clock. It comes late by what
+// the worker takes for 128 switches and 50 microseconds, if it is busy, or for
+// its wake by the kernel. What is due at one look comes in the order of the
+// instants, and of one instant in the order in which it was set. All of a
+// scheduler's workers share one queue of instants, in which it takes the same
+// time to set and to cancel one, however many there are.
+//
 // # Blocking
 //
 // Blocking has a function run on a helper thread that may sleep in the kernel,
@@ -150,7 +165,7 @@
 //
 // # Deadlock
 //
-// When all workers are idle, no timer runs and no Blocking call is under way,
+// When all workers are idle, nobody waits for a time and no Blocking call is under way,
 // but there are fibers left, only somebody from outside can wake them. A
 // goroutine that is going to says so by Hold, before the fibers wait, and
 // Release, after. Without a Hold, Wait and Join return a *DeadlockError on a

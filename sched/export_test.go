@@ -1,6 +1,9 @@
 package sched
 
-import "unsafe"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // Widen makes the time longer between a worker's last search and its entry in
 // the list of idle ones; naive has it sleep then without a second look.
@@ -104,8 +107,12 @@ func (c *Chan[T]) Waiting() (n int) {
 	return n
 }
 
+// Latch takes c's latch, and Unlatch gives it back.
+func (c *Chan[T]) Latch()   { c.c.q.latch.lock(nil) }
+func (c *Chan[T]) Unlatch() { c.c.q.latch.unlock() }
+
 // Latched says whether somebody has c's latch.
-func (c *Chan[T]) Latched() bool { return c.c.q.latch != 0 }
+func (c *Chan[T]) Latched() bool { return atomic.LoadUint32((*uint32)(&c.c.q.latch)) != 0 }
 
 // Waiting returns how many nodes are in the queue of t.
 func (t *Token) Waiting() (n int) {
@@ -131,3 +138,6 @@ func (c *Chan[T]) Deserted() bool { return c.c.q.first == 0 && c.c.q.last == 0 }
 
 // Deserted is that of t.
 func (t *Token) Deserted() bool { return t.q.first == 0 && t.q.last == 0 }
+
+// Has says whether x is a case of c.
+func (c *Chan[T]) Has(x *Case) bool { return x.on == unsafe.Pointer(c) }

@@ -9,6 +9,7 @@ import (
 	"lwprt/lwp"
 	"lwprt/lwp/lwptest"
 	"lwprt/sched"
+	"lwprt/tls"
 )
 
 var nowhere *int
@@ -212,5 +213,42 @@ func TestFaultInBlockingIsReturned(t *testing.T) {
 	}, fam)
 	if fam.err != 0 || fam.err2 != 0 || fam.ran.Load() != int64(2*fam.n) {
 		t.Errorf("%v, %v; %d of %d", fam.err.err(), fam.err2.err(), fam.ran.Load(), 2*fam.n)
+	}
+}
+
+// TestDestructorThatJoinsKeepsTheFault: the fiber's own is what its Join
+// returns, not that of a fiber which a destructor joins.
+func TestDestructorThatJoinsKeepsTheFault(t *testing.T) {
+	s := begin(t, 1)
+	key, err := tls.NewKey(func(*uint64) {
+		f, err := sched.Go(func(*int) {
+			panic("in a child of a destructor")
+		}, nil)
+		if err == nil {
+			f.Join()
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type dying struct {
+		key   tls.Key[uint64]
+		fault bool
+	}
+	for _, faults := range []bool{true, false} {
+		d := &dying{key, faults}
+		f := spawn(t, s, func(d *dying) {
+			sched.Set(d.key, 1)
+			if d.fault {
+				*nowhere = 1
+			}
+		}, d)
+		var fault *lwp.Fault
+		switch err := f.Join(); {
+		case !faults && err != nil:
+			t.Errorf("one that did not fault: %v", err)
+		case faults && (!errors.As(err, &fault) || fault.Reason != lwp.NilDereference):
+			t.Errorf("one that did: %v", err)
+		}
 	}
 }

@@ -199,8 +199,12 @@ func (f *fiber) on() *worker { return (*worker)(pointer(f.worker)) }
 //
 //go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) core() *core {
-	return (*core)(pointer(atomic.LoadUintptr(&chunkAt(uintptr(unsafe.Pointer(f))).owner)))
+	return (*core)(pointer(atomic.LoadUintptr(&chunkAt(uintptr(unsafe.Pointer(f))).owner) &^ closedOwner))
 }
+
+// closedOwner is the bit of chunk.owner that says that it is not to be held any more.
+// Those who do hold it find it until they let go.
+const closedOwner = 1
 
 // hold returns the scheduler that f's slot belongs to, which Close then leaves
 // in place until it is let go, or nil if it is closed. A core is never unmapped,
@@ -209,12 +213,14 @@ func (f *fiber) core() *core {
 //go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) hold() *core {
 	for {
-		c := f.core()
-		if c == nil {
+		owner := &chunkAt(uintptr(unsafe.Pointer(f))).owner
+		at := atomic.LoadUintptr(owner)
+		if at == 0 || at&closedOwner != 0 {
 			return nil
 		}
+		c := (*core)(pointer(at))
 		c.users.Add(1)
-		if f.core() == c {
+		if atomic.LoadUintptr(owner) == at {
 			return c
 		}
 		c.users.Add(-1)

@@ -56,10 +56,10 @@ var onThread = []struct {
 	fn   any
 }{
 	{"worker.main", (*worker).main}, {"poll", (*worker).poll}, {"feed", (*core).feed}, {"deliver", (*fiber).deliver},
-	{"refill", refillFn}, {"spill", spillFn}, {"arm", armFn}, {"disarm", disarmFn}, {"newBlock", newBlockFn}, {"freeBlock", freeBlockFn}, {"release", releaseFn}, {"leaving", leavingFn}, {"now", nowFn}, {"retime", retimeFn}, {"settle", settleFn}, {"submit", submitFn},
+	{"refill", refillFn}, {"spill", spillFn}, {"arm", armFn}, {"disarm", disarmFn}, {"newBlock", newBlockFn}, {"freeBlock", freeBlockFn}, {"release", releaseFn}, {"leaving", leavingFn}, {"now", nowFn}, {"retime", retimeFn}, {"settle", settleFn}, {"submit", submitFn}, {"replace", replaceFn},
 	{"helper.main", (*helper).main}, {"helper.exit", (*helper).exit}, {"hold", holdFn}, {"drop", dropFn}, {"report", reportFn},
 	{"signalParkerFn", signalParkerFn},
-	{"tell", tellFn}, {"lock", lockFn}, {"claim", claimFn}, {"signal", signalFn}, {"outside", outsideFn}, {"outsideUntil", outsideUntilFn},
+	{"tell", tellFn}, {"lock", lockFn}, {"gone", goneFn}, {"claim", claimFn}, {"signal", signalFn}, {"outside", outsideFn}, {"outsideUntil", outsideUntilFn},
 	{"newLocals", newLocalsFn}, {"freeLocals", freeLocalsFn}, {"stackOf", stackOf}, {"faulted", faulted},
 }
 

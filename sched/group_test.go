@@ -28,7 +28,6 @@ type task struct {
 	most    atomic.Int64
 	ended   atomic.Int64
 	failed  int
-	err     note
 	faulted bool
 }
 

@@ -61,12 +61,17 @@ var lockFn = func(p unsafe.Pointer) {
 			asm.Relax()
 			continue
 		}
-		if asm.Current() == nil {
-			runtime.Gosched() // the holder can be a goroutine
-		}
-		ts := unix.Timespec{Nsec: latchSleep}
-		unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
+		latchPause()
 	}
+}
+
+// latchPause lets who holds a latch get on.
+func latchPause() {
+	if asm.Current() == nil {
+		runtime.Gosched() // the holder can be a goroutine
+	}
+	ts := unix.Timespec{Nsec: latchSleep}
+	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 }
 
 // outOf calls fn(arg) where there is room: on the stack of worker me, or here

@@ -15,7 +15,8 @@ import (
 // locals is the storage of a fiber, or in the list of free ones.
 type locals struct {
 	tls.Storage
-	next uintptr
+	next  uintptr
+	fault uintptr // *lwp.Fault that the fiber has died of, while its destructors run
 }
 
 var freeLocals struct {
@@ -108,8 +109,25 @@ var newLocalsFn = func(p unsafe.Pointer) {
 // or exit, which ends f again, and the rest run then.
 func (f *fiber) endLocals() {
 	l := (*locals)(pointer(f.local))
+	if f.flags&hasFault != 0 {
+		// A Join in a destructor would put another in its place. The first counts.
+		f.flags &^= hasFault
+		if l.fault == 0 {
+			l.fault = f.fault
+		} else {
+			self().call(dropFn, pointer(f.fault))
+		}
+	}
 	l.Storage.RunDestructors()
 	l.Storage.Reset()
+	if f.flags&(hasKept|hasFault) != 0 { // from such a Join
+		self().call(dropFn, pointer(f.fault))
+		f.flags &^= hasKept | hasFault
+	}
+	if l.fault != 0 {
+		f.fault, l.fault = l.fault, 0
+		f.flags |= hasFault
+	}
 	f.flags &^= hasLocals
 	self().call(freeLocalsFn, unsafe.Pointer(l))
 }

@@ -91,15 +91,21 @@ func (w *worker) leave() { asm.StoreRelease(&w.inside, 0) }
 //
 //go:nosplit // as enter
 func (w *worker) push(f *fiber) {
-	old := w.top
+	w.lower()
 	w.top = uintptr(unsafe.Pointer(f))
-	if old != uintptr(unsafe.Pointer(w.loop)) {
-		w.link((*fiber)(pointer(old)))
-	}
 	w.length++
 }
 
-// link adds f at the tail of the ring; under the lock.
+// lower puts what is on top into the ring; under the lock.
+//
+//go:nosplit // as enter
+func (w *worker) lower() {
+	if f := (*fiber)(pointer(w.top)); f != w.loop {
+		w.link(f)
+	}
+}
+
+// link adds f, which is on top, at the tail of the ring; under the lock.
 //
 //go:nosplit // as enter
 func (w *worker) link(f *fiber) {
@@ -109,28 +115,27 @@ func (w *worker) link(f *fiber) {
 	f.next, f.prev = w.loopLink, last
 	last.fiber().next = l
 	loop.prev = l
-}
-
-// lower puts what is on top into the ring; under the lock.
-//
-//go:nosplit // as enter
-func (w *worker) lower() {
-	if f := (*fiber)(pointer(w.top)); f != w.loop {
-		w.top = uintptr(unsafe.Pointer(w.loop))
-		w.link(f)
-	}
+	w.top = uintptr(unsafe.Pointer(loop))
 }
 
 // newest takes the newest fiber, or loop; under the lock.
 //
 //go:nosplit // as enter
 func (w *worker) newest() *fiber {
-	loop := w.loop
-	if f := (*fiber)(pointer(w.top)); f != loop {
-		w.top = uintptr(unsafe.Pointer(loop))
-		w.length--
-		return f
+	f := (*fiber)(pointer(w.top))
+	if f == w.loop {
+		return w.tail()
 	}
+	w.top = uintptr(unsafe.Pointer(w.loop))
+	w.length--
+	return f
+}
+
+// tail is newest of what is in the ring.
+//
+//go:nosplit // as enter
+func (w *worker) tail() *fiber {
+	loop := w.loop
 	f := loop.prev.fiber()
 	p := f.prev
 	loop.prev = p
@@ -161,9 +166,7 @@ func (w *worker) oldest() *fiber {
 //
 //go:nosplit // as enter
 func (w *worker) turn(f *fiber) *fiber {
-	if w.top != uintptr(unsafe.Pointer(w.loop)) {
-		w.lower()
-	}
+	w.lower()
 	loop, end, l := w.loop, w.loopLink, f.link()
 	last := loop.prev
 	to := loop.next.fiber()

@@ -130,7 +130,7 @@ func TestRingIsLinearizable(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	for _, kind := range []lwp.RingKind{lwp.SPSC, lwp.MPSC, lwp.MPMC} {
 		for _, capacity := range []int{1, 2} {
-			performScenes(t, s, rnd, kind, capacity, lwptest.Count(300, 50))
+			performScenes(t, s, rnd, kind, capacity, lwptest.Soak(120, 40))
 			if t.Failed() {
 				t.Logf("go test -run TestRingIsLinearizable -sched.seed=%d", seed)
 				return

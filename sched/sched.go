@@ -249,6 +249,10 @@ func (c *core) abandon() {
 				lwp.DropFault((*lwp.Fault)(pointer(f.fault)))
 			}
 			if f.flags&hasLocals != 0 {
+				if l := (*locals)(pointer(f.local)); l.fault != 0 {
+					lwp.DropFault((*lwp.Fault)(pointer(l.fault)))
+					l.fault = 0
+				}
 				(*locals)(pointer(f.local)).Reset()
 				freeLocalsFn(pointer(f.local))
 			}
@@ -263,7 +267,7 @@ func (c *core) abandon() {
 // from outside is waited for.
 func (c *core) free() {
 	for class := range c.pools {
-		c.pools[class].each(func(k *chunk) { atomic.StoreUintptr(&k.owner, 0) })
+		c.pools[class].each(func(k *chunk) { atomic.OrUintptr(&k.owner, closedOwner) })
 	}
 	for c.users.Load() != 0 {
 		time.Sleep(10 * time.Microsecond)

@@ -47,7 +47,21 @@ func (c *Chan[T]) RecvCase(v *T) Case {
 // Context: fiber, thread or goroutine; a goroutine keeps its thread while it waits.
 // Errors: ErrChanClosed, with the index of the case.
 // Ordering: as that of the case.
-func Select(cases ...Case) (int, error) { return choose(cases, nil) }
+func Select(cases ...Case) (int, error) {
+	me, f := here()
+	if f == nil || !me.canStop() {
+		return choose(cases, nil)
+	}
+	first := inOrder(cases)
+	i, out := first.attempt(me, cases)
+	if out != notReady {
+		return i, cases[i].result(out)
+	}
+	var w wait
+	to := w.halt(me, f, first, cases)
+	asm.Switch(&f.Context, &to.Context, (*uint32)(noescape(unsafe.Pointer(&w.going))))
+	return w.chosen(cases)
+}
 
 // SelectWithin is Select with a limit.
 //
@@ -69,10 +83,6 @@ func TrySelect(cases ...Case) (int, error) {
 }
 
 func choose(cases []Case, l *Limit) (int, error) {
-	if l == nil && asm.Worker() != 0 {
-		var w wait
-		return w.choose(cases, bound{}, nil)
-	}
 	if i, err := TrySelect(cases...); err != ErrNotReady {
 		return i, err
 	}
@@ -112,18 +122,55 @@ func chooseHosted(cases []Case, b bound) (int, error) {
 	return i, err
 }
 
-// choose is Select with w to wait, and t for a Token. All latches are held from
-// the look until the nodes are in the queues: nobody can take one before the
-// caller is in all of them, and two Selects that meet see one another.
+// halt is what Select does between a look that has found nothing ready and the
+// switch to what it returns, which has the fiber wait: one that is taken at once
+// is made ready when going is 0. The latches are held from the look until the
+// nodes are in the queues: nobody can take one before the caller is in all of
+// them, and two Selects that meet see one another.
+//
+//go:nosplit // see latch
+func (w *wait) halt(me *worker, f *fiber, first order, cases []Case) (to *fiber) {
+	w.beginCases(me, f, cases)
+	w.off, w.going = true, 1
+	w.enterAll(me, f, cases, 0)
+	first.unlock(cases)
+	f.stopAt(w, whySelect, me.clock)
+	return me.follow()
+}
+
+//go:nosplit // see latch
+func (w *wait) beginCases(me *worker, f *fiber, cases []Case) {
+	w.begin(me, f, true)
+	w.nodes, w.n = uintptr(unsafe.Pointer(w)), 0
+	if len(cases) > 0 {
+		w.nodes, w.n = uintptr(unsafe.Pointer(&cases[0])), uint32(len(cases))
+	}
+}
+
+// chosen is the end of a Select that has waited, without a limit.
+func (w *wait) chosen(cases []Case) (int, error) {
+	w.leaveAll(cases, true)
+	i := int(w.claim) - 1
+	if cases[i].again() {
+		return choose(cases, nil)
+	}
+	return i, cases[i].result(cases[i].outcome())
+}
+
+// outcome is that of a case that was taken.
+func (x *Case) outcome() outcome {
+	if !x.ok && x.kind != toWait {
+		return closed
+	}
+	return done
+}
+
+// choose is Select with w to wait until b, and t for a Token.
 func (w *wait) choose(cases []Case, b bound, t *node) (int, error) {
 	for {
 		first := inOrder(cases)
 		me, f := here()
-		w.begin(me, f, true)
-		w.nodes, w.n = uintptr(unsafe.Pointer(w)), 0
-		if len(cases) > 0 {
-			w.nodes, w.n = uintptr(unsafe.Pointer(&cases[0])), uint32(len(cases))
-		}
+		w.beginCases(me, f, cases)
 		i, out := first.attempt(me, cases)
 		if out != notReady {
 			return i, cases[i].result(out)
@@ -140,11 +187,8 @@ func (w *wait) choose(cases []Case, b bound, t *node) (int, error) {
 		if err != nil {
 			return -1, err
 		}
-		i, out = int(w.claim)-1, done
-		if !cases[i].ok && cases[i].kind != toWait {
-			out = closed
-		}
-		return i, cases[i].result(out)
+		i = int(w.claim) - 1
+		return i, cases[i].result(cases[i].outcome())
 	}
 }
 

@@ -340,7 +340,7 @@ func histories(t *testing.T, kind, workers int) {
 			t.Fatalf("round %d:\n%s", r, b.String())
 		}
 	}
-	if together == 0 {
+	if together == 0 && st.rounds >= 100 { // by chance, where there are few
 		t.Error("no two calls were made at the same time")
 	}
 }

@@ -242,7 +242,7 @@ func (t *Timer) fire(w *worker, ts *timers, b *batch) {
 			at = &nodeAt(*at).next
 		}
 		*at, n.next = uintptr(unsafe.Pointer(n)), 0
-	} else if f := (*fiber)(pointer(n.of().fiber)); n.of().off || f.grant(n.of().many) {
+	} else if f := (*fiber)(pointer(n.of().fiber)); n.of().isOff() || f.grant(n.of().many) {
 		b.add(f)
 	}
 }

@@ -421,15 +421,15 @@ func (r *timerRun) waits() {
 			if m.t.Stop() {
 				m.kept.Add(1)
 			}
-		default:
-			if m.t.WaitWithin(sched.For(d)) == nil {
-				m.taken.Add(1)
-			}
 		case 3: // one that nobody else knows
 			at := futex.Monotonic() + int64(d)
 			own := sched.After(d)
 			if own.WaitWithin(sched.For(d/2*3)) == nil && futex.Monotonic() < at {
 				r.early.Add(1)
+			}
+		default:
+			if m.t.WaitWithin(sched.For(d)) == nil {
+				m.taken.Add(1)
 			}
 		}
 	}

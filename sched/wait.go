@@ -76,7 +76,8 @@ type wait struct {
 	claim uint32 // 0, then what ended the wait, where many can
 	word  uint32 // futex word of one that is no fiber: 1 when it has been resumed
 	many  bool
-	off   bool // the fiber is off its stack when a node of it can be found
+	off   bool   // the fiber is off its stack when a node of it can be found, or soon:
+	going uint32 // until this is 0
 }
 
 // Values of wait.claim beside the indexes of nodes.
@@ -169,10 +170,12 @@ func here() (*worker, *fiber) {
 //
 //go:nosplit // as node.of
 func (q *queue) await(me *worker, value uintptr, kind uint8, reason why) (ok bool) {
-	if me.canStop() {
-		return q.stop(me, value, kind, reason)
-	}
 	var s single
+	if me.canStop() {
+		f, to := q.halt(me, &s, value, kind, reason)
+		asm.Switch(&f.Context, &to.Context, q.release())
+		return s.ok
+	}
 	f := me.running()
 	s.begin(me, f, false)
 	s.value, s.kind = value, kind
@@ -188,25 +191,48 @@ func (q *queue) await(me *worker, value uintptr, kind uint8, reason why) (ok boo
 //go:nosplit // as node.of
 func (w *worker) canStop() bool { return w.tick > 1 }
 
-// stop is await if canStop. The latch is held until the fiber is off its stack:
-// whoever takes the node can make it ready without further ado.
+// halt has the running fiber wait in q with s, but for the switch to what is to
+// run next, which gives q's latch back:
+//
+//	f, to := q.halt(me, &s, ...)
+//	asm.Switch(&f.Context, &to.Context, q.release())
+//
+// So the fiber is off its stack before anybody can find it: whoever takes the
+// node makes it ready without further ado. Only if canStop. The caller makes the
+// switch, since each return that follows one is mispredicted where the fiber
+// before has waited in another function, and costs more than ten nanoseconds.
 //
 //go:nosplit // as node.of
-func (q *queue) stop(me *worker, value uintptr, kind uint8, reason why) (ok bool) {
-	f := me.running()
-	var s single
+func (q *queue) halt(me *worker, s *single, value uintptr, kind uint8, reason why) (f, to *fiber) {
+	f = me.running()
 	s.fiber, s.core, s.off = uintptr(unsafe.Pointer(f)), uintptr(unsafe.Pointer(me.core)), true
 	s.whose, s.index = uintptr(unsafe.Pointer(&s.wait)), 1
 	s.value, s.kind = value, kind
 	q.add(&s.node)
-	me.tick--
 	f.stopAt(&s.wait, reason, me.clock)
+	me.tick--
 	me.enter()
-	to := me.newest()
+	to = me.newest()
 	me.leave()
 	me.setRunning(to)
-	asm.Switch(&f.Context, &to.Context, (*uint32)(noescape(unsafe.Pointer(&q.latch)))) // q can lie on a stack
-	return s.ok
+	return f, to
+}
+
+// release is the word of q's latch that a switch clears. q can lie on a stack.
+//
+//go:nosplit // as node.of
+func (q *queue) release() *uint32 { return (*uint32)(noescape(unsafe.Pointer(&q.latch))) }
+
+// follow is next if canStop: the newest fiber.
+//
+//go:nosplit // as node.of
+func (w *worker) follow() *fiber {
+	w.tick--
+	w.enter()
+	to := w.newest()
+	w.leave()
+	w.setRunning(to)
+	return to
 }
 
 // begin prepares s for f, or, without one, for a thread or goroutine.
@@ -347,7 +373,7 @@ var claimFn = func(p unsafe.Pointer) {
 //go:nosplit // as node.of
 func (n *node) resume(me *worker) {
 	w := n.of()
-	if w.off && w.local(me) {
+	if w.off && w.local(me) && atomic.LoadUint32(&w.going) == 0 {
 		me.readies((*fiber)(pointer(w.fiber)))
 		return
 	}
@@ -361,7 +387,7 @@ func (w *wait) resumeSlow(me *worker) {
 		return
 	}
 	f, local := (*fiber)(pointer(w.fiber)), w.local(me)
-	if w.off || f.grant(w.many) {
+	if w.isOff() || f.grant(w.many) {
 		if local {
 			me.readies(f)
 			return
@@ -370,6 +396,27 @@ func (w *wait) resumeSlow(me *worker) {
 	}
 	if !local {
 		f.core().letGo() // see claimedSlow
+	}
+}
+
+// isOff says whether w's fiber is off its stack, if need be once it is: that
+// takes it some instructions, on another worker.
+//
+//go:nosplit // as node.of
+func (w *wait) isOff() bool {
+	if w.off && atomic.LoadUint32(&w.going) != 0 {
+		outOf(self(), goneFn, unsafe.Pointer(&w.going))
+	}
+	return w.off
+}
+
+var goneFn = func(p unsafe.Pointer) {
+	for i := 0; atomic.LoadUint32((*uint32)(p)) != 0; i++ {
+		if i < latchSpins {
+			asm.Relax()
+		} else {
+			latchPause()
+		}
 	}
 }
 

@@ -16,11 +16,9 @@ import (
 // levels below, in order; in level 0 all of a slot are of one instant. Nothing
 // depends on how fast time passes, and nothing is looked at in vain.
 //
-// Rejected: a heap with four children to a node. With a million entries that
-// come in no order it took ten times as long to add and remove one, and thrice
-// as long to have them all expire, in misses of the cache; and it wants memory
-// for its places, which an armed fiber may not get. Wheels of fixed ticks lose the
-// order within a tick.
+// Rejected: a heap with four children to a node, in which each entry moves a
+// dozen others, and which wants memory for its places that may not be had when a
+// wait begins. Wheels of fixed ticks lose the order within a tick.
 type wheel struct {
 	now    int64 // no entry is before that
 	n      uint64

@@ -101,6 +101,16 @@ func Count(full, short int) int {
 	return full
 }
 
+// Soak is Count, times twenty with LWPRT_STRESS=full in the environment: for
+// tests of which minutes are worth while.
+func Soak(full, short int) int {
+	n := Count(full, short)
+	if os.Getenv("LWPRT_STRESS") == "full" {
+		n *= 20
+	}
+	return n
+}
+
 // patience is far longer than anything that is waited for can take: the end of
 // it is a hang.
 const patience = 2 * time.Minute
