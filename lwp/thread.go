@@ -289,6 +289,8 @@ func hasStack(n uintptr) bool {
 }
 
 // current returns the calling thread's block, or nil on a goroutine.
+//
+//go:nosplit // onStack calls it
 func current() *control { return (*control)(unsafe.Pointer(asm.Current())) }
 
 // Self returns the calling thread's handle; on a goroutine, the zero Thread.
