@@ -109,6 +109,8 @@ func newBounded(p unsafe.Pointer) *bounded {
 // checkPlace panics if p, what a goroutine is about to wait at or to give others
 // to use, is on its own stack: that can move meanwhile. What anybody else knows
 // is not there.
+//
+//go:nocheckptr // a G here is larger than the runtime's
 func checkPlace(p unsafe.Pointer) {
 	if g := (*asm.G)(pointer(asm.Getg())); uintptr(p)-g.StackLo < g.StackHi-g.StackLo {
 		panic("sched: a goroutine waits at, or with, what lies on its own stack, which moves")
