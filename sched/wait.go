@@ -697,7 +697,7 @@ func (f *fiber) abandon() {
 	resumed := false
 	switch {
 	case f.state == waits:
-	case f.state == runnable && f.reasonLen&isWait != 0:
+	case f.state == runnable && f.reasonLen&isWait != 0 && !f.Fresh(): // the reason of a fresh one is from a life before
 		resumed = true
 	case f.state == parked && f.flags&hasToken != 0:
 		w, reason = (*wait)(pointer(uintptr(unsafe.Pointer(f))-uintptr(f.prev))), whySleep
