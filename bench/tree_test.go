@@ -12,7 +12,7 @@ import (
 // children, that many at once, and waits for them to add up what they return.
 //
 //   - fiber/op=join: Go and Join. Children work on their parent's stack frame;
-//     stacks of 2 KiB.
+//     stacks of 2 KiB, and of 4 KiB with op=chan.
 //   - goroutine/op=join: go and WaitGroup, of the same shape. What children share
 //     with their parent is allocated.
 //   - fiber/op=chan: Go, detached, and a channel without a buffer for each parent,
