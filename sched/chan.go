@@ -370,7 +370,7 @@ func (c *channel) send(value unsafe.Pointer, size uintptr, l *Limit) (*worker, e
 		}
 		return nil, outcomes[out]
 	}
-	if me == nil || me.idle() || l != nil || !me.canStop() {
+	if l != nil || !me.canHalt() {
 		c.q.latch.unlock()
 		return nil, c.within(toSend, value, size, l)
 	}
@@ -387,6 +387,9 @@ func (c *channel) recv(value unsafe.Pointer, size uintptr, l *Limit) (*worker, e
 		return nil, c.outside(toRecv, value, size, l)
 	}
 	if c.cap == 0 {
+		if c.q.first == 0 && !c.closed && l == nil && me.canHalt() {
+			return me, nil
+		}
 		if n := c.nearby(me, toSend); n != nil {
 			move(value, pointer(n.value), size)
 			n.ok = true
@@ -404,7 +407,7 @@ func (c *channel) recv(value unsafe.Pointer, size uintptr, l *Limit) (*worker, e
 		}
 		return nil, outcomes[out]
 	}
-	if me == nil || me.idle() || l != nil || !me.canStop() {
+	if l != nil || !me.canHalt() {
 		c.q.latch.unlock()
 		return nil, c.within(toRecv, value, size, l)
 	}

@@ -349,7 +349,10 @@ func (x *Case) isReady() bool {
 	case x.kind == toWait:
 		return x.ready(noescape(x.on), false)
 	}
-	return (*channel)(x.on).isReady(x.kind)
+	if c := (*channel)(x.on); c.q.first != 0 || c.count != 0 || c.closed || x.kind == toSend {
+		return c.isReady(x.kind)
+	}
+	return false
 }
 
 // dice returns a random number.

@@ -193,6 +193,12 @@ func (q *queue) await(me *worker, value uintptr, kind uint8, reason why) (ok boo
 //go:nosplit // as node.of
 func (w *worker) canStop() bool { return w.tick > 1 }
 
+// canHalt says whether the caller is a fiber, on w, which can be nil, that can
+// stop with a latch held.
+//
+//go:nosplit // as node.of
+func (w *worker) canHalt() bool { return w != nil && w.tick > 1 && !w.idle() }
+
 // halt has the running fiber wait in q with s, but for the switch to what is to
 // run next, which gives q's latch back:
 //
@@ -214,7 +220,12 @@ func (q *queue) halt(me *worker, s *single, value uintptr, kind uint8, reason wh
 	f.stopAt(&s.wait, reason, me.clock)
 	me.tick--
 	me.enter()
-	to = me.newest()
+	if to = (*fiber)(pointer(me.top)); to != me.loop {
+		me.top = uintptr(unsafe.Pointer(me.loop))
+		me.length--
+	} else {
+		to = me.tail()
+	}
 	me.leave()
 	me.setRunning(to)
 	return f, to
