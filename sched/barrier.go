@@ -64,6 +64,7 @@ func (b *Barrier) wait(l *Limit) (serial bool, err error) {
 //go:nosplit // see latch
 func (b *Barrier) arrive() (group uint32, last bool) {
 	me, _ := here()
+	me.needRoom()
 	b.q.latch.lock(me)
 	group = b.group
 	if b.arrived++; b.arrived < b.n {

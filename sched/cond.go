@@ -94,6 +94,7 @@ func (c *Cond) enter(me *worker, n *node, m *Mutex) {
 func (c *Cond) waitAs(w *bounded, m *Mutex, b bound) error {
 	asm.StopRoom() // not to run out of stack in the queue
 	me, f := here()
+	me.needRoom()
 	w.begin(me, f, !b.none())
 	c.enter(me, &w.node, m)
 	m.release()
@@ -114,6 +115,7 @@ func (c *Cond) Signal() { c.signal() }
 //go:nosplit // see latch
 func (c *Cond) signal() {
 	me, _ := here()
+	me.needRoom()
 	c.q.latch.lock(me)
 	n := c.q.take(me)
 	c.q.latch.unlock()
@@ -131,6 +133,7 @@ func (c *Cond) Broadcast() { c.broadcast() }
 //go:nosplit // see latch
 func (c *Cond) broadcast() {
 	me, _ := here()
+	me.needRoom()
 	c.q.latch.lock(me)
 	n := c.q.takeAll(me)
 	c.q.latch.unlock()

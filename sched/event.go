@@ -36,6 +36,7 @@ func (e *Event) Set() { e.set() }
 //go:nosplit // see latch
 func (e *Event) set() {
 	me, _ := here()
+	me.needRoom()
 	e.q.latch.lock(me)
 	var all *node
 	if e.state&eventSet == 0 {

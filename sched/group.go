@@ -34,6 +34,7 @@ type Group struct {
 // Errors: ErrConfig while there are members.
 func (g *Group) SetLimit(n int) error {
 	me, _ := here()
+	me.needRoom()
 	if !g.setLimit(me, int64(max(n, -1))+1) {
 		return ErrConfig
 	}
@@ -238,6 +239,7 @@ func (g *Group) WaitWithin(l Limit) error { return g.wait(&l) }
 
 func (g *Group) wait(l *Limit) error {
 	me, f := here()
+	me.needRoom()
 	g.q.latch.lock(me)
 	if g.n == 0 {
 		g.q.latch.unlock()
@@ -261,6 +263,7 @@ func (g *Group) wait(l *Limit) error {
 
 func (g *Group) waitAs(w *bounded, b bound) error {
 	me, f := here()
+	me.needRoom()
 	w.begin(me, f, !b.none())
 	g.q.latch.lock(me)
 	if g.n == 0 {

@@ -1,8 +1,8 @@
 package sched
 
 import (
-	"runtime"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +28,7 @@ type latch uint32
 
 const (
 	latchSpins = 100 // PAUSEs: microseconds, a hundred times what a latch is held for
-	latchSleep = 50_000
+	latchSleep = 50 * time.Microsecond
 )
 
 // lock takes l.
@@ -65,12 +65,13 @@ var lockFn = func(p unsafe.Pointer) {
 	}
 }
 
-// latchPause lets who holds a latch get on.
+// latchPause lets who holds a latch get on, which can be a goroutine.
 func latchPause() {
 	if asm.Current() == nil {
-		runtime.Gosched() // the holder can be a goroutine
+		time.Sleep(latchSleep)
+		return
 	}
-	ts := unix.Timespec{Nsec: latchSleep}
+	ts := unix.Timespec{Nsec: int64(latchSleep)}
 	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 }
 

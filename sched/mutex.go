@@ -201,6 +201,7 @@ func (m *Mutex) awaitLost(me *worker, f *fiber) bool {
 func (m *Mutex) acquireAs(w *bounded, b bound) error {
 	asm.StopRoom() // not to run out of stack in the queue
 	me, f := here()
+	me.needRoom()
 	w.begin(me, f, !b.none())
 	m.q.latch.lock(me)
 	if m.grab() {
@@ -245,6 +246,7 @@ func (m *Mutex) withdraw(n *node) {
 }
 
 func (m *Mutex) unlockSlow() {
+	self().needRoom()
 	if !m.release() {
 		panic("sched: Unlock of an unlocked Mutex")
 	}

@@ -76,6 +76,7 @@ func (o *Once) hosted(f func()) {
 //go:nosplit // see latch
 func (o *Once) done() {
 	me, _ := here()
+	me.needRoom()
 	o.q.latch.lock(me)
 	atomic.StoreUint32(&o.state, onceDone)
 	all := o.q.takeAll(me)

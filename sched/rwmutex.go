@@ -212,6 +212,7 @@ func (rw *RWMutex) enqueue(me *worker, n *node, one uint32) {
 func (rw *RWMutex) acquireAs(w *bounded, one uint32, b bound) error {
 	asm.StopRoom() // not to run out of stack in the queue
 	me, f := here()
+	me.needRoom()
 	w.begin(me, f, !b.none())
 	rw.writers.latch.lock(me)
 	if rw.grab(one) {
@@ -284,6 +285,7 @@ func (rw *RWMutex) admit(me *worker, s uint32) *node {
 // What it calls is nosplit.
 func (rw *RWMutex) release(one uint32) bool {
 	me, _ := here()
+	me.needRoom()
 	for {
 		rw.writers.latch.lock(me)
 		s := atomic.LoadUint32(&rw.state)

@@ -44,6 +44,7 @@ func (s *Semaphore) AcquireWithin(n int, l Limit) error { return s.acquire(n, &l
 func (s *Semaphore) TryAcquire(n int) bool {
 	checkPermits(n)
 	me, _ := here()
+	me.needRoom()
 	s.q.latch.lock(me)
 	ok := s.take(n)
 	s.q.latch.unlock()
@@ -53,6 +54,7 @@ func (s *Semaphore) TryAcquire(n int) bool {
 func (s *Semaphore) acquire(n int, l *Limit) error {
 	checkPermits(n)
 	me, f := here()
+	me.needRoom()
 	s.q.latch.lock(me)
 	if s.take(n) {
 		s.q.latch.unlock()
@@ -156,6 +158,7 @@ func (s *Semaphore) Release(n int) {
 //go:nosplit // see latch
 func (s *Semaphore) release(n int64) bool {
 	me, _ := here()
+	me.needRoom()
 	s.q.latch.lock(me)
 	if n > MaxPermits-s.n {
 		s.q.latch.unlock()

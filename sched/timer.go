@@ -40,6 +40,7 @@ func After(d time.Duration) Timer {
 // Context: anywhere.
 func (t *Timer) Reset(d time.Duration) {
 	me, _ := here()
+	me.needRoom()
 	t.set(me, later(clockNow(me), int64(d)), 0)
 }
 
@@ -48,6 +49,7 @@ func (t *Timer) Reset(d time.Duration) {
 // clock that it is now.
 func (t *Timer) ResetAt(d futex.Deadline) {
 	me, _ := here()
+	me.needRoom()
 	if d == futex.Never {
 		t.set(me, 0, 0)
 		return
@@ -63,6 +65,7 @@ func (t *Timer) ResetAt(d futex.Deadline) {
 // Context: anywhere.
 func (t *Timer) Stop() bool {
 	me, _ := here()
+	me.needRoom()
 	t.q.latch.lock(me)
 	c := t.disarm(me)
 	kept := c != nil || t.at != 0 && t.at > clockNow(me)
@@ -250,6 +253,7 @@ func (t *Timer) fire(w *worker, ts *timers, b *batch) {
 // wait waits until t is due, and returns how often it was.
 func (t *Timer) wait(l *Limit, reason why) (times uint64, err error) {
 	me, f := here()
+	me.needRoom()
 	if times = t.poll(me); times > 0 {
 		return times, nil
 	}

@@ -46,6 +46,7 @@ func (g *WaitGroup) Add(delta int) {
 //go:nosplit // see latch
 func (g *WaitGroup) add(delta int) bool {
 	me, _ := here()
+	me.needRoom()
 	g.q.latch.lock(me)
 	for {
 		n := atomic.LoadInt32(&g.n)

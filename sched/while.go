@@ -13,6 +13,7 @@ import (
 // the caller may free q after its wait.
 func (q *queue) waitWhile(word *uint32, value uint32, l *Limit, reason why) error {
 	me, f := here()
+	me.needRoom()
 	q.latch.lock(me)
 	if atomic.LoadUint32(word) != value {
 		q.latch.unlock()
