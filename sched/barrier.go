@@ -65,7 +65,7 @@ func (b *Barrier) wait(l *Limit) (serial bool, err error) {
 func (b *Barrier) arrive() (group uint32, last bool) {
 	me, _ := here()
 	me.needRoom()
-	b.q.latch.lock(me)
+	b.q.latch.lock()
 	group = b.group
 	if b.arrived++; b.arrived < b.n {
 		b.q.latch.unlock()
@@ -84,8 +84,7 @@ func (b *Barrier) arrive() (group uint32, last bool) {
 //
 //go:nosplit // see latch
 func (b *Barrier) leave(group uint32) bool {
-	me, _ := here()
-	b.q.latch.lock(me)
+	b.q.latch.lock()
 	left := b.group == group
 	if left {
 		b.arrived--
@@ -96,7 +95,7 @@ func (b *Barrier) leave(group uint32) bool {
 
 // abandon takes the arrival of n back, of a fiber that Close ends.
 func (b *Barrier) abandon(n *node) {
-	b.q.latch.lock(nil)
+	b.q.latch.lock()
 	if n.queued {
 		b.q.remove(n)
 		b.arrived--

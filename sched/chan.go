@@ -62,7 +62,7 @@ func (c *Chan[T]) Send(v T) error {
 	if b == nil {
 		return forever(nil, whySendNil)
 	}
-	b.q.latch.lock(nil)
+	b.q.latch.lock()
 	if b.hasRoom() {
 		move(b.back(unsafe.Sizeof(v)), noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v))
 		b.q.latch.unlock()
@@ -89,7 +89,7 @@ func (c *Chan[T]) SendWithin(v T, l Limit) error {
 	if b == nil {
 		return forever(&l, whySendNil)
 	}
-	b.q.latch.lock(nil)
+	b.q.latch.lock()
 	_, err := b.send(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), &l)
 	return err
 }
@@ -109,7 +109,7 @@ func (c *Chan[T]) Recv() (v T, ok bool) {
 		forever(nil, whyRecvNil)
 		return v, false
 	}
-	b.q.latch.lock(nil)
+	b.q.latch.lock()
 	if b.hasValue() {
 		move(noescape(unsafe.Pointer(&v)), b.front(unsafe.Sizeof(v)), unsafe.Sizeof(v))
 		b.q.latch.unlock()
@@ -133,7 +133,7 @@ func (c *Chan[T]) RecvWithin(l Limit) (v T, err error) {
 	if b == nil {
 		return v, forever(&l, whyRecvNil)
 	}
-	b.q.latch.lock(nil)
+	b.q.latch.lock()
 	_, err = b.recv(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), &l)
 	return v, err
 }

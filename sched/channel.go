@@ -284,7 +284,7 @@ func (c *channel) once(kind uint8, value unsafe.Pointer, size uintptr) error {
 	}
 	me, _ := here()
 	me.needRoom()
-	c.q.latch.lock(me)
+	c.q.latch.lock()
 	n, out := c.try(me, kind, value, size)
 	c.q.latch.unlock()
 	if n != nil {
@@ -342,7 +342,7 @@ func (c *channel) waitAs(w *bounded, kind uint8, value unsafe.Pointer, size uint
 	me.needRoom()
 	w.begin(me, f, !b.none())
 	w.value, w.kind = uintptr(value), kind
-	c.q.latch.lock(me)
+	c.q.latch.lock()
 	n, out := c.try(me, kind, value, size)
 	if out != notReady {
 		c.q.latch.unlock()
@@ -388,7 +388,7 @@ func foreverAs(w *bounded, reason why, b bound) error {
 func (c *channel) close() error {
 	me, _ := here()
 	me.needRoom()
-	c.q.latch.lock(me)
+	c.q.latch.lock()
 	if c.closed {
 		c.q.latch.unlock()
 		return ErrChanClosed
@@ -401,8 +401,7 @@ func (c *channel) close() error {
 }
 
 func (c *channel) length() int {
-	me, _ := here()
-	c.q.latch.lock(me)
+	c.q.latch.lock()
 	n := c.count
 	c.q.latch.unlock()
 	return int(n)

@@ -37,7 +37,7 @@ func (e *Event) Set() { e.set() }
 func (e *Event) set() {
 	me, _ := here()
 	me.needRoom()
-	e.q.latch.lock(me)
+	e.q.latch.lock()
 	var all *node
 	if e.state&eventSet == 0 {
 		atomic.StoreUint32(&e.state, e.state+1)
@@ -51,8 +51,7 @@ func (e *Event) set() {
 //
 // Context: anywhere.
 func (e *Event) Reset() {
-	me, _ := here()
-	e.q.latch.lock(me)
+	e.q.latch.lock()
 	if e.state&eventSet != 0 {
 		atomic.StoreUint32(&e.state, e.state+1)
 	}

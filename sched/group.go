@@ -35,19 +35,19 @@ type Group struct {
 func (g *Group) SetLimit(n int) error {
 	me, _ := here()
 	me.needRoom()
-	if !g.setLimit(me, int64(max(n, -1))+1) {
+	if !g.setLimit(int64(max(n, -1)) + 1) {
 		return ErrConfig
 	}
 	return nil
 }
 
 //go:nosplit // see latch
-func (g *Group) setLimit(me *worker, limit int64) bool {
-	g.q.latch.lock(me)
+func (g *Group) setLimit(limit int64) bool {
+	g.q.latch.lock()
 	ok := g.n == 0
 	if ok {
 		g.limit = limit
-		g.room.q.latch.lock(me)
+		g.room.q.latch.lock()
 		g.room.n = max(limit-1, 0)
 		g.room.q.latch.unlock()
 	}
@@ -104,7 +104,7 @@ func (g *Group) spawn(s *Scheduler, fn, arg unsafe.Pointer) error {
 	if g.limit != 0 {
 		g.room.Acquire(1)
 	}
-	g.enter(nil)
+	g.enter()
 	_, err := s.spawn(*(*unsafe.Pointer)(unsafe.Pointer(&memberFn)), arg, &Attr{Detached: true, group: g, member: fn})
 	if err != nil {
 		g.done(nil)
@@ -133,7 +133,7 @@ func (g *Group) start(fn, arg unsafe.Pointer, wait bool) (bool, error) {
 		}
 		return false, errNoMemory
 	}
-	g.enter(w)
+	g.enter()
 	f.prepare(w.core, *(*uintptr)(unsafe.Pointer(&memberFn)), uintptr(arg), &Attr{Detached: true, group: g, member: fn})
 	f.worker = uintptr(unsafe.Pointer(w))
 	w.stats.spawns++
@@ -143,8 +143,8 @@ func (g *Group) start(fn, arg unsafe.Pointer, wait bool) (bool, error) {
 }
 
 //go:nosplit // see latch
-func (g *Group) enter(me *worker) {
-	g.q.latch.lock(me)
+func (g *Group) enter() {
+	g.q.latch.lock()
 	g.n++
 	g.q.latch.unlock()
 }
@@ -181,7 +181,7 @@ func faultError(fault uintptr) [2]uintptr {
 //
 //go:nosplit // see latch
 func (g *Group) fail(me *worker, err [2]uintptr) bool {
-	g.q.latch.lock(me)
+	g.q.latch.lock()
 	first := g.err[0] == 0
 	if first {
 		g.err = err
@@ -217,7 +217,7 @@ func (g *Group) done(me *worker) {
 		g.room.release(1)
 	}
 	var nodes *node
-	g.q.latch.lock(me)
+	g.q.latch.lock()
 	if g.n--; g.n == 0 {
 		nodes = g.q.takeAll(me)
 	}
@@ -240,7 +240,7 @@ func (g *Group) WaitWithin(l Limit) error { return g.wait(&l) }
 func (g *Group) wait(l *Limit) error {
 	me, f := here()
 	me.needRoom()
-	g.q.latch.lock(me)
+	g.q.latch.lock()
 	if g.n == 0 {
 		g.q.latch.unlock()
 		return g.result()
@@ -265,7 +265,7 @@ func (g *Group) waitAs(w *bounded, b bound) error {
 	me, f := here()
 	me.needRoom()
 	w.begin(me, f, !b.none())
-	g.q.latch.lock(me)
+	g.q.latch.lock()
 	if g.n == 0 {
 		g.q.latch.unlock()
 		return g.result()
@@ -281,8 +281,7 @@ func (g *Group) waitAs(w *bounded, b bound) error {
 
 //go:nosplit // see latch
 func (g *Group) leave(n *node) {
-	me, _ := here()
-	g.q.latch.lock(me)
+	g.q.latch.lock()
 	if n.queued {
 		g.q.remove(n)
 	}
@@ -293,8 +292,7 @@ func (g *Group) leave(n *node) {
 //
 //go:nosplit // see latch
 func (g *Group) take() (err [2]uintptr) {
-	me, _ := here()
-	g.q.latch.lock(me)
+	g.q.latch.lock()
 	if g.n == 0 {
 		err = g.err
 		g.err = [2]uintptr{}

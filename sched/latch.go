@@ -34,7 +34,7 @@ const (
 // lock takes l.
 //
 //go:nosplit // see latch
-func (l *latch) lock(*worker) {
+func (l *latch) lock() {
 	if !atomic.CompareAndSwapUint32((*uint32)(l), 0, 1) {
 		l.lockSlow()
 	}

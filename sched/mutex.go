@@ -169,14 +169,14 @@ func (m *Mutex) waiters() uint32 {
 // await takes the lock without a limit.
 // What it calls is nosplit.
 func (m *Mutex) await(me *worker, f *fiber) {
-	m.q.latch.lock(me)
+	m.q.latch.lock()
 	if m.grab() {
 		m.q.latch.unlock()
 		return
 	}
 	for ok := m.q.await(me, 0, lockFirst, whyMutex); !ok; ok = m.awaitLost(me, f) {
 		me = self()
-		m.q.latch.lock(me)
+		m.q.latch.lock()
 		if m.arrive() {
 			m.q.latch.unlock()
 			return
@@ -203,7 +203,7 @@ func (m *Mutex) acquireAs(w *bounded, b bound) error {
 	me, f := here()
 	me.needRoom()
 	w.begin(me, f, !b.none())
-	m.q.latch.lock(me)
+	m.q.latch.lock()
 	if m.grab() {
 		m.q.latch.unlock()
 		return nil
@@ -216,7 +216,7 @@ func (m *Mutex) acquireAs(w *bounded, b bound) error {
 			return nil
 		}
 		me, _ = here()
-		m.q.latch.lock(me)
+		m.q.latch.lock()
 		if err != nil {
 			m.withdraw(&w.node)
 			m.q.latch.unlock()
@@ -261,7 +261,7 @@ func (m *Mutex) release() bool {
 	}
 	me, _ := here()
 	for {
-		m.q.latch.lock(me)
+		m.q.latch.lock()
 		s := atomic.LoadUint32(&m.state)
 		if s&mutexLocked == 0 {
 			m.q.latch.unlock()

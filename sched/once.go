@@ -77,7 +77,7 @@ func (o *Once) hosted(f func()) {
 func (o *Once) done() {
 	me, _ := here()
 	me.needRoom()
-	o.q.latch.lock(me)
+	o.q.latch.lock()
 	atomic.StoreUint32(&o.state, onceDone)
 	all := o.q.takeAll(me)
 	o.q.latch.unlock()

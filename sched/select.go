@@ -260,11 +260,11 @@ func inOrder(cases []Case) order {
 // lock takes the latches of the cases, each once.
 //
 //go:nosplit // see latch
-func (first order) lock(me *worker, cases []Case) {
+func (first order) lock(cases []Case) {
 	var last unsafe.Pointer
 	for i := uint32(first); i != 0; i = cases[i-1].later {
 		if on := cases[i-1].on; on != last {
-			(*queue)(on).latch.lock(me)
+			(*queue)(on).latch.lock()
 			last = on
 		}
 	}
@@ -286,7 +286,7 @@ func (first order) unlock(cases []Case) {
 // attempt has one of the cases happen that are ready and gives the latches
 // back; or returns notReady, with the latches held.
 func (first order) attempt(me *worker, cases []Case) (int, outcome) {
-	first.lock(me, cases)
+	first.lock(cases)
 	for {
 		i := pick(me, cases)
 		if i < 0 {

@@ -45,7 +45,7 @@ func (s *Semaphore) TryAcquire(n int) bool {
 	checkPermits(n)
 	me, _ := here()
 	me.needRoom()
-	s.q.latch.lock(me)
+	s.q.latch.lock()
 	ok := s.take(n)
 	s.q.latch.unlock()
 	return ok
@@ -55,7 +55,7 @@ func (s *Semaphore) acquire(n int, l *Limit) error {
 	checkPermits(n)
 	me, f := here()
 	me.needRoom()
-	s.q.latch.lock(me)
+	s.q.latch.lock()
 	if s.take(n) {
 		s.q.latch.unlock()
 		return nil
@@ -93,7 +93,7 @@ func (s *Semaphore) acquireAs(w *bounded, n int, b bound) error {
 	me, f := here()
 	w.begin(me, f, !b.none())
 	w.value = uintptr(n)
-	s.q.latch.lock(me)
+	s.q.latch.lock()
 	if s.take(n) {
 		s.q.latch.unlock()
 		return nil
@@ -112,7 +112,7 @@ func (s *Semaphore) acquireAs(w *bounded, n int, b bound) error {
 //go:nosplit // see latch
 func (s *Semaphore) withdraw(n *node) {
 	me, _ := here()
-	s.q.latch.lock(me)
+	s.q.latch.lock()
 	if n.queued {
 		s.q.remove(n)
 	}
@@ -159,7 +159,7 @@ func (s *Semaphore) Release(n int) {
 func (s *Semaphore) release(n int64) bool {
 	me, _ := here()
 	me.needRoom()
-	s.q.latch.lock(me)
+	s.q.latch.lock()
 	if n > MaxPermits-s.n {
 		s.q.latch.unlock()
 		return false

@@ -58,7 +58,7 @@ func (w *wait) suspendWithin(me *worker, f *fiber, reason why, b bound, t *node)
 	}
 	if b.token != nil {
 		t.whose, t.index = uintptr(unsafe.Pointer(w)), claimCanceled
-		if b.token.enter(me, t) {
+		if b.token.enter(t) {
 			w.token = uintptr(unsafe.Pointer(t))
 		} else if w.quit(claimCanceled) {
 			return ErrCanceled
@@ -160,7 +160,7 @@ func (n *node) leave(me *worker) {
 		return
 	}
 	q := (*queue)(pointer(n.queue))
-	q.latch.lock(me)
+	q.latch.lock()
 	var c *core
 	if n.queued {
 		c = q.unqueue(me, n)

@@ -66,7 +66,7 @@ func (t *Timer) ResetAt(d futex.Deadline) {
 func (t *Timer) Stop() bool {
 	me, _ := here()
 	me.needRoom()
-	t.q.latch.lock(me)
+	t.q.latch.lock()
 	c := t.disarm(me)
 	kept := c != nil || t.at != 0 && t.at > clockNow(me)
 	t.at, t.fn = 0, 0
@@ -131,7 +131,7 @@ func (t *Timer) after(d time.Duration, fn, arg uintptr) error {
 
 //go:nosplit // see latch
 func (t *Timer) setFunc(me *worker, d int64, fn, arg uintptr) {
-	t.q.latch.lock(me)
+	t.q.latch.lock()
 	c := t.disarm(me)
 	t.at, t.period, t.fn, t.arg = 1, 0, fn, arg
 	t.q.timed = true
@@ -154,7 +154,7 @@ func (t *Timer) armOn(me *worker, c *core) {
 //
 //go:nosplit // see latch
 func (t *Timer) set(me *worker, at, period int64) {
-	t.q.latch.lock(me)
+	t.q.latch.lock()
 	c := t.disarm(me)
 	t.at, t.period, t.fn = at, period, 0
 	var again *node
@@ -275,7 +275,7 @@ func (t *Timer) wait(l *Limit, reason why) (times uint64, err error) {
 //go:nosplit // see latch
 func (t *Timer) poll(me *worker) (times uint64) {
 	now := clockNow(me)
-	t.q.latch.lock(me)
+	t.q.latch.lock()
 	times = t.take(now)
 	t.q.latch.unlock()
 	return times
@@ -311,7 +311,7 @@ func (t *Timer) waitAs(w *bounded, b bound, reason why) (times uint64, err error
 //go:nosplit // see latch
 func (t *Timer) enter(me *worker, f *fiber, w *bounded, lim *bound) (times uint64) {
 	now := clockNow(me)
-	t.q.latch.lock(me)
+	t.q.latch.lock()
 	if times = t.take(now); times == 0 {
 		lim.at = t.join(me, f, &w.node, lim.at)
 	}
@@ -345,7 +345,7 @@ func (t *Timer) join(me *worker, f *fiber, n *node, at int64) int64 {
 //go:nosplit // see latch
 func (t *Timer) leave(n *node) {
 	me, _ := here()
-	t.q.latch.lock(me)
+	t.q.latch.lock()
 	var c *core
 	if n.queued {
 		c = t.q.unqueue(me, n)

@@ -47,7 +47,7 @@ func (g *WaitGroup) Add(delta int) {
 func (g *WaitGroup) add(delta int) bool {
 	me, _ := here()
 	me.needRoom()
-	g.q.latch.lock(me)
+	g.q.latch.lock()
 	for {
 		n := atomic.LoadInt32(&g.n)
 		next := int(n) + delta

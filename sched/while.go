@@ -14,7 +14,7 @@ import (
 func (q *queue) waitWhile(word *uint32, value uint32, l *Limit, reason why) error {
 	me, f := here()
 	me.needRoom()
-	q.latch.lock(me)
+	q.latch.lock()
 	if atomic.LoadUint32(word) != value {
 		q.latch.unlock()
 		return nil
@@ -40,7 +40,7 @@ func (q *queue) waitWhileAs(w *bounded, word *uint32, value uint32, b bound, rea
 	asm.StopRoom() // not to run out of stack in the queue
 	me, f := here()
 	w.begin(me, f, !b.none())
-	q.latch.lock(me)
+	q.latch.lock()
 	if atomic.LoadUint32(word) != value {
 		q.latch.unlock()
 		return nil
@@ -58,8 +58,7 @@ func (q *queue) waitWhileAs(w *bounded, word *uint32, value uint32, b bound, rea
 //
 //go:nosplit // see latch
 func (q *queue) drop(n *node) {
-	me, _ := here()
-	q.latch.lock(me)
+	q.latch.lock()
 	if n.queued {
 		q.remove(n)
 	}
