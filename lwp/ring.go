@@ -406,15 +406,16 @@ func (r *Ring[T]) SendContext(ctx context.Context, v T) error {
 	if asm.Current() != nil {
 		return ErrHosted
 	}
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	err := ctx.Err()
+	for err == nil {
 		if err := r.TrySend(v); err != ErrRingFull {
 			return err
 		}
-		r.waitContext(ctx, sendSide)
+		if err = ctx.Err(); err == nil { // after a try: the wake-up was meant for one
+			r.waitContext(ctx, sendSide)
+		}
 	}
+	return err
 }
 
 func (r *Ring[T]) send(v *T, d futex.Deadline) error {
@@ -470,15 +471,16 @@ func (r *Ring[T]) RecvContext(ctx context.Context) (v T, err error) {
 	if asm.Current() != nil {
 		return v, ErrHosted
 	}
-	for {
-		if err := ctx.Err(); err != nil {
-			return v, err
-		}
+	err = ctx.Err()
+	for err == nil {
 		if v, err = r.TryRecv(); err != ErrRingEmpty {
 			return v, err
 		}
-		r.waitContext(ctx, recvSide)
+		if err = ctx.Err(); err == nil { // as in SendContext
+			r.waitContext(ctx, recvSide)
+		}
 	}
+	return v, err
 }
 
 func (r *Ring[T]) recv(v *T, d futex.Deadline) (err error) {

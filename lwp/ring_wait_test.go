@@ -2,6 +2,7 @@ package lwp_test
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -159,6 +160,41 @@ func TestRingContexts(t *testing.T) {
 		join(t, th)
 		if next != 8+n {
 			t.Errorf("%s: the last was %d, want %d", k.name, next-1, 7+n)
+		}
+	}
+}
+
+// TestRingWakeIsNotLostToAContext: one is woken for a value and its context ends
+// before it runs. Who waits behind it gets the value, unless it does.
+func TestRingWakeIsNotLostToAContext(t *testing.T) {
+	begin(t)
+	r := newRing[uint64](t, 4, lwp.MPMC)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for range lwptest.Soak(100, 30) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var got atomic.Int64
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := r.RecvContext(ctx); err == nil {
+				got.Add(1)
+			}
+		})
+		lwptest.Eventually(t, "the first to wait", func() bool { return r.Waiting() == 1 })
+		wg.Go(func() {
+			if _, err := r.RecvContext(t.Context()); err == nil {
+				got.Add(1)
+			}
+		})
+		lwptest.Eventually(t, "the second to wait", func() bool { return r.Waiting() == 2 })
+		r.Send(1)
+		cancel()
+		lwptest.Eventually(t, "the value to be received", func() bool { return got.Load() == 1 })
+		if r.Waiting() == 1 {
+			r.Send(2) // for the second, if the first was not told before its value
+		}
+		lwptest.Within(t, "the goroutines", wg.Wait)
+		for r.Len() > 0 {
+			r.TryRecv()
 		}
 	}
 }

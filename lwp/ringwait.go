@@ -296,19 +296,11 @@ func (r *ring) waitContext(ctx context.Context, side uint32) {
 			unlistFn(unsafe.Pointer(w))
 			if w.skip == 0 {
 				<-ch
-				r.wakeIfReady(side) // the wake-up was meant for one who tries
 			}
 		}
 	}
 	w.endGate()
 	w.free()
-}
-
-// wakeIfReady passes a wake-up on.
-func (r *ring) wakeIfReady(side uint32) {
-	if atomic.LoadUint32(&r.flags)&(1<<side) != 0 && r.ready(side) {
-		r.wakeOne(side)
-	}
 }
 
 // Close has nothing sent any more. What is in the ring can be received; then

@@ -155,3 +155,49 @@ func TestCloseOfADeadlockLetsArgumentsGo(t *testing.T) {
 		return let.Load() == n
 	})
 }
+
+// TestCloseMeetsThoseWhoWake: fibers in a deadlock that somebody wakes when the
+// workers have ended do not go on, and leave nothing behind: neither a place in
+// the queue of what they waited with, nor a lock that waits for them to come.
+func TestCloseMeetsThoseWhoWake(t *testing.T) {
+	lwptest.SkipRace(t)
+	warm()
+	lwptest.Leaks(t)
+	s, err := sched.New(sched.Config{Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type shared struct {
+		m     sched.Mutex
+		token sched.Token
+		begun atomic.Int64
+	}
+	x := new(shared)
+	x.m.Lock()
+	parks := spawn(t, s, func(x *shared) {
+		x.begun.Add(1)
+		sched.ParkWithin("the test", sched.Until(&x.token))
+	}, x)
+	spawn(t, s, func(x *shared) {
+		x.begun.Add(1)
+		x.m.Lock()
+	}, x)
+	within(t, "Close", func() error {
+		err := s.CloseAmid(func() {
+			want(t, "Unpark", parks.Unpark(), nil)
+			x.m.Unlock()
+		})
+		if !errors.As(err, new(*sched.DeadlockError)) || x.begun.Load() != 2 {
+			t.Errorf("%d have begun: %v", x.begun.Load(), err)
+		}
+		return nil
+	})
+	if !x.token.Deserted() {
+		t.Error("a fiber that is gone waits with a Token")
+	}
+	within(t, "Lock", func() error { return x.m.LockWithin(sched.For(soon)) })
+	x.m.Unlock()
+	if !x.m.TryLock() {
+		t.Error("a Mutex that nobody has or waits for is not free")
+	}
+}

@@ -12,6 +12,17 @@ func (s *Scheduler) Widen(naive bool) { s.core.window, s.core.naive = 500, naive
 // Delay makes the time longer between the choice of a worker to wake and its wake.
 func (s *Scheduler) Delay() { s.core.late = 2000 }
 
+// CloseAmid is Close that calls f when the workers have ended and the fibers are
+// still there.
+func (s *Scheduler) CloseAmid(f func()) error {
+	s.refuse()
+	err := s.wait(patience{})
+	s.end(len(s.core.workers))
+	f()
+	s.free()
+	return err
+}
+
 // Slots returns how many slots are neither free nor unused.
 func (s *Scheduler) Slots() int {
 	n := 0

@@ -245,6 +245,21 @@ func (m *Mutex) withdraw(n *node) {
 	}
 }
 
+// abandon is for one that has been woken for the lock and does not come: it takes
+// the lock, if that is free, and gives it to the next.
+func (m *Mutex) abandon() {
+	m.q.latch.lock()
+	s := atomic.LoadUint32(&m.state)
+	if s&mutexLocked != 0 {
+		atomic.StoreUint32(&m.state, mutexLocked|m.waiters())
+		m.q.latch.unlock()
+		return
+	}
+	atomic.StoreUint32(&m.state, mutexLocked|mutexWaiters)
+	m.q.latch.unlock()
+	m.release()
+}
+
 func (m *Mutex) unlockSlow() {
 	self().needRoom()
 	if !m.release() {

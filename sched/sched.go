@@ -298,6 +298,12 @@ func (c *core) free() {
 
 // stop ends the first n workers and frees the scheduler.
 func (s *Scheduler) stop(n int) {
+	s.end(n)
+	s.free()
+}
+
+// end ends the first n workers.
+func (s *Scheduler) end(n int) {
 	c := s.core
 	c.mu.Lock()
 	c.stopped = true
@@ -314,10 +320,14 @@ func (s *Scheduler) stop(n int) {
 		w.thread.Join()
 	}
 	c.helpers.stop()
+}
+
+// free frees everything when no worker runs any more.
+func (s *Scheduler) free() {
 	s.life.Lock()
 	s.closed = true
 	s.life.Unlock()
-	c.free()
+	s.core.free()
 	sweepRoots()
 }
 
