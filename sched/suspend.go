@@ -175,12 +175,11 @@ func (n *node) leave(me *worker) {
 // would have done the same itself, but for the node that was taken.
 func (f *fiber) abandon() {
 	w, reason := (*wait)(pointer(f.reason)), why(f.reasonLen&^isWait)
-	resumed := false
+	resumed := f.state == runnable && !f.Fresh() // the reason of a fresh one is from a life before
 	switch {
 	case f.state == waits:
-	case f.state == runnable && f.reasonLen&isWait != 0 && !f.Fresh(): // the reason of a fresh one is from a life before
-		resumed = true
-	case f.state == parked && f.flags&hasToken != 0:
+	case resumed && f.reasonLen&isWait != 0:
+	case (resumed || f.state == parked) && f.flags&hasToken != 0:
 		w, reason = (*wait)(pointer(uintptr(unsafe.Pointer(f))-uintptr(f.prev))), whySleep
 	default:
 		return
@@ -191,6 +190,8 @@ func (f *fiber) abandon() {
 		if n.value != 0 {
 			freeBlock(pointer(n.value))
 		}
+	case resumed && reason == whyMutex && !n.queued && !n.ok:
+		(*Mutex)(unsafe.Add(pointer(n.queue), -int(unsafe.Offsetof(Mutex{}.q)))).abandon()
 	case n.queued:
 		q := pointer(n.queue)
 		switch reason {
