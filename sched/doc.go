@@ -141,9 +141,10 @@
 // holds for the case that happened; what else it waited at stays until it returns.
 //
 // What a fiber needs of its stack, by measurement on amd64: a Send or Recv that
-// waits a hundred bytes; one with a Limit eight hundred; a Select of two cases six
-// hundred, of four a thousand, and half a kilobyte more with a Limit. On the
-// smallest stack there is room for a Select of two, not for much around it.
+// waits a hundred bytes; one with a Limit five hundred, eight with a Token; a
+// Select of two cases six hundred, of four eight, and some hundreds more with a
+// Limit. On the smallest stack there is room for a Select of four, not for much
+// around it. One of more than eight takes four kilobytes.
 //
 // # Time
 //

@@ -208,8 +208,8 @@ func (f *fiber) abandon() {
 		}
 	}
 	for i := range uintptr(w.n) {
-		if x := (*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))); x.on != nil && !(resumed && w.claim == x.index) {
-			x.leave(nil)
+		if n := nodeAt(w.nodes + i*unsafe.Sizeof(node{})); !resumed || w.claim != n.index {
+			n.leave(nil)
 		}
 	}
 	if w.token != 0 && !(resumed && w.claim == claimCanceled) {

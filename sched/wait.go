@@ -69,7 +69,7 @@ type node struct {
 type wait struct {
 	fiber uintptr // *fiber; 0 for a thread or goroutine
 	core  uintptr // the fiber's scheduler
-	nodes uintptr // *Case, the first of n in a row; 0 if there is one node, right after the wait
+	nodes uintptr // *node, the first of n in a row; 0 if there is one node, right after the wait
 	token uintptr // *node, in the queue of a Token; or 0
 	n     uint32
 	claim uint32 // 0, then what ended the wait, where many can
