@@ -60,6 +60,34 @@ func TestFibersOfTwoSchedulersStayApart(t *testing.T) {
 	}
 }
 
+// TestJoinAcrossHearsOfDeadlock: a fiber that joins one of another scheduler, with
+// a limit or without, hears that nothing can wake that, and does not keep Close
+// waiting.
+func TestJoinAcrossHearsOfDeadlock(t *testing.T) {
+	a := begin(t, 1)
+	b, err := sched.New(sched.Config{Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type visit struct {
+		stuck sched.Fiber
+		token sched.Token
+		errs  [3]note
+	}
+	v := new(visit)
+	v.stuck = spawn(t, b, func(*int) { sched.Park("nobody") }, nil)
+	run(t, a, func(v *visit) {
+		v.errs = [3]note{noteOf(v.stuck.JoinFor(time.Minute)), noteOf(v.stuck.JoinWithin(sched.Until(&v.token))), noteOf(v.stuck.Join())}
+	}, v)
+	for i := range v.errs {
+		want(t, "a join", v.errs[i].err(), sched.ErrDeadlock)
+	}
+	within(t, "Close", func() error {
+		want(t, "Close", b.Close(), sched.ErrDeadlock)
+		return nil
+	})
+}
+
 // TestThreadHearsOfDeadlock: a thread has no heap to list the fibers on.
 func TestThreadHearsOfDeadlock(t *testing.T) {
 	s := begin(t, 1)

@@ -25,8 +25,7 @@
 // goroutines. Go, YieldTo and fiber-local storage (Set, Get, Ptr) are for
 // fibers. Join, Detach and Unpark work on goroutines, on threads and on fibers;
 // JoinFor and JoinWithin too. A fiber can unpark and join those of other
-// schedulers; such a Join takes a thread that waits, as Blocking does, a
-// JoinWithin does not.
+// schedulers; such a join takes a thread that waits, as Blocking does.
 // A goroutine that waits sleeps on a futex and holds up no other; in JoinContext
 // and WaitContext it holds no thread either. A fiber that waits at an lwp.Ring or
 // in an lwp.Handler, on whatever side, leaves its worker to others and waits for

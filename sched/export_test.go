@@ -125,6 +125,16 @@ func (c *Chan[T]) Unlatch() { c.c.q.latch.unlock() }
 func (c *Chan[T]) Latched() bool { return atomic.LoadUint32((*uint32)(&c.c.q.latch)) != 0 }
 
 // Waiting returns how many nodes are in the queue of t.
+func (t *Timer) Waiting() (n int) {
+	t.q.latch.lock()
+	for at := t.q.first; at != 0; at = nodeAt(at).next {
+		n++
+	}
+	t.q.latch.unlock()
+	return n
+}
+
+// Waiting returns how many nodes are in the queue of t.
 func (t *Token) Waiting() (n int) {
 	t.q.latch.lock()
 	for at := t.q.first; at != 0; at = nodeAt(at).next {
@@ -150,3 +160,24 @@ func (t *Token) Deserted() bool { return t.q.first == 0 && t.q.last == 0 }
 
 // Has says whether x is a case of c.
 func (c *Chan[T]) Has(x *Case) bool { return x.on == unsafe.Pointer(c) }
+
+// A Queue is the queue of a primitive.
+type Queue = queue
+
+// Held says whether somebody has q's latch, Occupied whether somebody is in q.
+func (q *queue) Held() bool     { return atomic.LoadUint32((*uint32)(&q.latch)) != 0 }
+func (q *queue) Occupied() bool { return q.first != 0 || q.last != 0 }
+
+// Queues of primitives.
+func (m *Mutex) Queue() *Queue        { return &m.q }
+func (rw *RWMutex) Queues() [2]*Queue { return [2]*Queue{&rw.writers, &rw.readers} }
+func (c *Cond) Queue() *Queue         { return &c.q }
+func (s *Semaphore) Queue() *Queue    { return &s.q }
+func (g *WaitGroup) Queue() *Queue    { return &g.q }
+func (g *Group) Queues() [3]*Queue    { return [3]*Queue{&g.q, &g.room.q, &g.token.q} }
+func (e *Event) Queue() *Queue        { return &e.q }
+func (b *Barrier) Queue() *Queue      { return &b.q }
+func (c *Chan[T]) Queue() *Queue      { return &c.c.q }
+func (t *Timer) Queue() *Queue        { return &t.q }
+func (t *Ticker) Queue() *Queue       { return &t.t.q }
+func (t *Token) Queue() *Queue        { return &t.q }

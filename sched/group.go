@@ -35,23 +35,30 @@ type Group struct {
 func (g *Group) SetLimit(n int) error {
 	me, _ := here()
 	me.needRoom()
-	if !g.setLimit(int64(max(n, -1)) + 1) {
+	if !g.setLimit(me, int64(max(n, -1))+1) {
 		return ErrConfig
 	}
 	return nil
 }
 
+// setLimit is SetLimit; some may be waiting since the limit was 0.
+//
 //go:nosplit // see latch
-func (g *Group) setLimit(limit int64) bool {
+func (g *Group) setLimit(me *worker, limit int64) bool {
+	var next *node
 	g.q.latch.lock()
 	ok := g.n == 0
 	if ok {
 		g.limit = limit
 		g.room.q.latch.lock()
-		g.room.n = max(limit-1, 0)
+		if g.room.n = limit - 1; limit == 0 {
+			g.room.n = MaxPermits
+		}
+		next = g.room.deal(me)
 		g.room.q.latch.unlock()
 	}
 	g.q.latch.unlock()
+	next.resumeAll(me)
 	return ok
 }
 

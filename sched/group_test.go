@@ -231,6 +231,31 @@ func TestGroupLimit(t *testing.T) {
 	want(t, "GroupSpawn of nothing", sched.GroupSpawn[task](s, &x.g, nil, nil), sched.ErrNilFunc)
 }
 
+// TestGroupLimitIsRaisedForThoseWhoWait since there was no room for anybody.
+func TestGroupLimitIsRaisedForThoseWhoWait(t *testing.T) {
+	for _, limit := range []int{2, -1} {
+		s := begin(t, 1)
+		x := &task{}
+		want(t, "SetLimit", x.g.SetLimit(0), nil)
+		s.Hold()
+		var fs [4]sched.Fiber
+		for i := range fs {
+			fs[i] = spawn(t, s, func(x *task) { x.now.Add(1); sched.GroupGo(&x.g, (*task).ok, x) }, x)
+		}
+		lwptest.Eventually(t, "all to wait", func() bool { return x.now.Load() == 4 })
+		time.Sleep(time.Millisecond)
+		want(t, "SetLimit", x.g.SetLimit(limit), nil)
+		s.Release()
+		for i := range fs {
+			within(t, "Join", fs[i].Join)
+		}
+		within(t, "Wait", x.g.Wait)
+		if x.ended.Load() != 4 {
+			t.Errorf("limit %d: %d members", limit, x.ended.Load())
+		}
+	}
+}
+
 func random1(x *task) uint64 {
 	seed := uint64(x.ended.Load())
 	return random(&seed) % 8

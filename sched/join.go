@@ -50,7 +50,7 @@ func (h Fiber) Join() error {
 		return ErrSelf
 	}
 	if c.core() != w.core {
-		return h.joinAcross()
+		return h.joinAcross(crossing{h: h})
 	}
 	for {
 		word := atomic.LoadUint64(&c.word)
@@ -159,9 +159,9 @@ func (h Fiber) awaitOutside(p patience) (fault uintptr, err error) {
 }
 
 // joinAcross is Join of a fiber of another scheduler, whose workers could not
-// make the caller ready: a thread that is no worker waits.
-func (h Fiber) joinAcross() error {
-	x := crossing{h: h}
+// make the caller ready: a thread that is no worker waits, and is told if that
+// is in a deadlock.
+func (h Fiber) joinAcross(x crossing) error {
 	if err := Blocking(cross, (*crossing)(noescape(unsafe.Pointer(&x)))); err != nil {
 		return err
 	}
@@ -175,12 +175,25 @@ func (h Fiber) joinAcross() error {
 
 // A crossing lies on the stack of the fiber that joins.
 type crossing struct {
-	h     Fiber
-	fault uintptr
-	err   error // a package variable
+	h      Fiber
+	within bool // b, and past, are its limit
+	b      bound
+	past   error
+	fault  uintptr
+	err    error // a package variable
 }
 
-func cross(x *crossing) { x.fault, x.err = x.h.awaitOutside(patience{}) }
+func cross(x *crossing) {
+	if !x.within {
+		x.fault, x.err = x.h.awaitOutside(patience{})
+		return
+	}
+	f, err := x.h.lookup()
+	if x.err = err; err == nil {
+		var w bounded
+		x.fault, x.err = x.h.awaitBounded(&w, f, x.b, x.past)
+	}
+}
 
 // joinAs is awaitOutside with me to wait.
 func (h Fiber) joinAs(me *waiter, f *fiber, c *core, p patience) (fault uintptr, err error) {

@@ -287,10 +287,12 @@ func (c *core) free() {
 	for _, w := range c.workers {
 		freeBlock(unsafe.Pointer(w.loop))
 	}
+	c.mu.Lock() // who has stopped a Timer of c may be about to settle it
 	if c.made > 0 {
 		munmap(c.ws, uintptr(c.made)*unsafe.Sizeof(worker{}))
 	}
 	c.reset()
+	c.mu.Unlock()
 	cores.mu.Lock()
 	cores.free = append(cores.free, c)
 	cores.mu.Unlock()

@@ -66,6 +66,10 @@ func Select(cases ...Case) (int, error) {
 	if out != notReady {
 		return i, cases[i].result(out)
 	}
+	if elsewhere(me, cases) {
+		first.unlock(cases)
+		return choose(cases, nil)
+	}
 	var w struct {
 		wait
 		nodes [4]node
@@ -195,6 +199,19 @@ func (w *wait) halt(me *worker, f *fiber, first order, cases []Case, nodes []nod
 	first.unlock(cases)
 	f.stopAt(w, whySelect, me.clock)
 	return me.follow()
+}
+
+// elsewhere says whether there is a Timer among the cases that is in the wheel of
+// another scheduler than me's; under the latches.
+//
+//go:nosplit // see latch
+func elsewhere(me *worker, cases []Case) bool {
+	for i := range cases {
+		if x := &cases[i]; x.timed && x.on != nil && (*Timer)(x.on).elsewhere(me) {
+			return true
+		}
+	}
+	return false
 }
 
 //go:nosplit // see latch

@@ -70,7 +70,12 @@ func (t *Timer) Stop() bool {
 	c := t.disarm(me)
 	kept := c != nil || t.at != 0 && t.at > clockNow(me)
 	t.at, t.fn = 0, 0
+	var again *node
+	if c != nil && t.q.first != 0 {
+		again = t.rehost(me, c)
+	}
 	t.q.latch.unlock()
+	again.resumeAll(me)
 	c.settles(me)
 	return kept
 }
@@ -94,6 +99,7 @@ func (t *Timer) WaitWithin(l Limit) error {
 // returns this case.
 func (t *Timer) Case() Case { return Case{on: unsafe.Pointer(&t.q), ready: timerReady, timed: true} }
 
+//go:nosplit // see latch
 func timerReady(on unsafe.Pointer, take bool) bool {
 	t := (*Timer)(on)
 	me, _ := here()
@@ -159,36 +165,37 @@ func (t *Timer) set(me *worker, at, period int64) {
 	t.at, t.period, t.fn = at, period, 0
 	var again *node
 	if t.q.first != 0 {
-		again = t.rehost(me)
+		again = t.rehost(me, c)
 	}
 	t.q.latch.unlock()
 	again.resumeAll(me)
 	c.settles(me)
 }
 
-// rehost follows a change of t while somebody waits: it arms t with a scheduler
-// of those, and returns those that are no fibers, which look again. Under the latch.
+// rehost follows a change of t, which was in the wheel of a scheduler or none,
+// while somebody waits: it arms t with a scheduler of those, and returns those
+// that watched the time themselves, or have to now, which look again. Under the latch.
 //
 //go:nosplit // see latch
-func (t *Timer) rehost(me *worker) (again *node) {
+func (t *Timer) rehost(me *worker, was *core) (again *node) {
 	armed := t.at == 0
 	for at := t.q.first; at != 0; {
 		n := nodeAt(at)
 		at = n.next
-		f := (*fiber)(pointer(n.of().fiber))
-		if f == nil {
-			ok := n.claimed(me)
-			t.q.remove(n)
-			if ok {
-				n.next, again = uintptr(unsafe.Pointer(again)), n
-			}
-			continue
-		}
-		if !armed {
+		w := n.of()
+		f := (*fiber)(pointer(w.fiber))
+		if f != nil && !armed {
 			if c := f.hold(); c != nil { // else Close is about to take n out
 				t.armOn(me, c)
 				c.letGo()
 				armed = true
+			}
+		}
+		if f == nil || was != nil && w.core != uintptr(unsafe.Pointer(was)) || t.e.core != 0 && w.core != t.e.core {
+			ok := n.claimed(me)
+			t.q.remove(n)
+			if ok {
+				n.next, again = uintptr(unsafe.Pointer(again)), n
 			}
 		}
 	}
@@ -281,8 +288,8 @@ func (t *Timer) poll(me *worker) (times uint64) {
 	return times
 }
 
-// waitAs is wait with w to wait. Who is no fiber watches the time itself, and
-// looks again when that is up.
+// waitAs is wait with w to wait. Who is no fiber of the scheduler in whose wheel t
+// is watches the time itself, and looks again when that is up.
 func (t *Timer) waitAs(w *bounded, b bound, reason why) (times uint64, err error) {
 	for {
 		me, f := here()
@@ -320,24 +327,32 @@ func (t *Timer) enter(me *worker, f *fiber, w *bounded, lim *bound) (times uint6
 }
 
 // join puts n, of fiber f or none, into the queue, and arms t if it is the
-// first fiber's; under the latch. Who is no fiber has to look again when t is
-// due, which is what is returned if it comes before at. If n is taken and not
-// ok, t has changed: look again.
+// first fiber's; under the latch. Who is no fiber, or one of another scheduler,
+// which would be taken for a deadlock, has to look again when t is due, which is
+// what is returned if it comes before at. If n is taken and not ok, t has changed:
+// look again.
 //
 //go:nosplit // see latch
 func (t *Timer) join(me *worker, f *fiber, n *node, at int64) int64 {
 	n.ok = false
 	t.q.add(n)
 	switch {
-	case t.at == 0:
-	case f == nil:
+	case t.at == 0 || t.fn != 0:
+	case f != nil && t.e.core == 0:
+		t.armOn(me, me.core)
+	case f == nil || t.elsewhere(me):
 		if at == 0 || t.at < at {
 			at = t.at
 		}
-	case t.e.core == 0:
-		t.armOn(me, me.core)
 	}
 	return at
+}
+
+// elsewhere says whether t is in the wheel of another scheduler than me's.
+//
+//go:nosplit // see latch
+func (t *Timer) elsewhere(me *worker) bool {
+	return t.e.core != 0 && t.e.core != uintptr(unsafe.Pointer(me.core))
 }
 
 // leave takes n out of the queue, if it is there.

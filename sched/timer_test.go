@@ -367,6 +367,109 @@ func TestTimerThatSomebodyWaitsForIsNoDeadlock(t *testing.T) {
 	}
 }
 
+// TestTimerOfAnotherSchedulerIsNoDeadlock: fibers of two schedulers wait for one
+// Ticker, and it is in the wheel of the first. Both have ticks; when it is stopped,
+// both are told.
+func TestTimerOfAnotherSchedulerIsNoDeadlock(t *testing.T) {
+	lwptest.SkipRace(t)
+	warm()
+	lwptest.Leaks(t)
+	type both struct {
+		t      sched.Timer
+		k      sched.Ticker
+		c      sched.Chan[int]
+		none   int
+		over   atomic.Bool
+		begun  atomic.Int64
+		waited [2]int
+	}
+	waits := func(x *both) {
+		x.begun.Add(1)
+		for !x.over.Load() {
+			x.k.Wait()
+			x.waited[0]++
+		}
+	}
+	selects := func(x *both) {
+		x.begun.Add(1)
+		for range 3 {
+			if i, err := sched.Select(x.c.RecvCase(&x.none), x.k.Case()); i != 1 || err != nil {
+				return
+			}
+			x.waited[1]++
+		}
+	}
+	for _, other := range []func(*both){selects, func(x *both) {
+		x.begun.Add(1)
+		for range 3 {
+			x.k.Wait()
+			x.waited[1]++
+		}
+	}} {
+		var s [2]*sched.Scheduler
+		for i := range s {
+			var err error
+			if s[i], err = sched.New(sched.Config{Workers: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		x := new(both)
+		want(t, "Reset", x.k.Reset(5*time.Millisecond), nil)
+		spawn(t, s[0], waits, x)
+		lwptest.Eventually(t, "the first to wait", func() bool { return x.begun.Load() == 1 })
+		f := spawn(t, s[1], other, x)
+		within(t, "Join of the second", f.Join)
+		x.over.Store(true)
+		within(t, "Wait for the first", s[0].Wait)
+		if x.waited[0] == 0 || x.waited[1] != 3 {
+			t.Errorf("the first had %d ticks, the second %d", x.waited[0], x.waited[1])
+		}
+
+		x.t.Reset(time.Hour)
+		for i := range s {
+			spawn(t, s[i], func(x *both) {
+				x.begun.Add(1)
+				x.t.Wait()
+			}, x)
+			lwptest.Eventually(t, "a fiber to wait", func() bool { return x.t.Waiting() == i+1 })
+		}
+		for i := range s {
+			want(t, "WaitFor", s[i].WaitFor(2*time.Millisecond), sched.ErrTimeout)
+		}
+		x.t.Stop()
+		for i := range s {
+			want(t, "WaitFor", s[i].WaitFor(20*time.Second), sched.ErrDeadlock)
+		}
+		for i := range s {
+			want(t, "Close", s[i].Close(), sched.ErrDeadlock)
+		}
+	}
+}
+
+// TestThreadSleepsWhileTimerHasAFunction: who waits for a Timer that gets a
+// function waits for the next Reset, and does not look for it all the time.
+func TestThreadSleepsWhileTimerHasAFunction(t *testing.T) {
+	s := begin(t, 1)
+	x := &trial{}
+	run(t, s, func(x *trial) {
+		sched.AfterFunc(&x.t, time.Hour, func(*trial) {}, x)
+	}, x)
+	got := make(chan error, 1)
+	go func() { got <- x.t.WaitWithin(sched.For(time.Minute)) }()
+	lwptest.Eventually(t, "the goroutine to wait", func() bool { return x.t.Waiting() == 1 })
+	missed := 0
+	for range 20_000 { // one who looks is out of the queue now and then
+		if x.t.Waiting() == 0 {
+			missed++
+		}
+	}
+	x.t.Reset(0)
+	want(t, "WaitWithin", <-got, nil)
+	if missed > 0 {
+		t.Errorf("%d times of 20000 it was not in the queue", missed)
+	}
+}
+
 // TestForReadsNoClock: a limit that does not come into play is free, and lasts
 // from the wait on, not from its making.
 func TestForReadsNoClock(t *testing.T) {

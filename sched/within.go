@@ -7,7 +7,6 @@ import (
 
 	"lwprt/asm"
 	"lwprt/futex"
-	"lwprt/lwp"
 )
 
 // ParkWithin is Park with a limit on the wait. An Unpark that comes at the same
@@ -168,31 +167,30 @@ func (h Fiber) joinBounded(w *bounded, b bound, past error) error {
 		return ErrSelf
 	}
 	c := target.core()
-	local := f != nil && me.core == c
-	if !local {
-		if c = target.hold(); c == nil { // as in Unpark
-			return ErrJoined
-		}
+	if f == nil {
+		return joinedFault(h.awaitBounded(w, target, b, past))
 	}
-	if f != nil && !local {
-		me.core.blocked.Add(1) // it is somebody else's to wake f: no deadlock here
+	if me.core != c {
+		return h.joinAcross(crossing{h: h, within: true, b: b, past: past})
 	}
 	fault, err := h.joinLimited(w, target, c, b, past)
-	me, f = here()
-	if !local {
-		if f != nil {
-			me.core.blocked.Add(-1)
-		}
-		c.letGo()
-	}
-	switch {
-	case err != nil || fault == 0:
+	if err != nil || fault == 0 {
 		return err
-	case f == nil:
-		return lwp.KeepFault((*lwp.Fault)(pointer(fault)))
 	}
+	_, f = here()
 	f.inherits(fault)
 	return f.joined()
+}
+
+// awaitBounded is awaitOutside with a limit.
+func (h Fiber) awaitBounded(w *bounded, target *fiber, b bound, past error) (fault uintptr, err error) {
+	c := target.hold()
+	if c == nil { // as in Unpark
+		return 0, ErrJoined
+	}
+	fault, err = h.joinLimited(w, target, c, b, past)
+	c.letGo()
+	return fault, err
 }
 
 // joinLimited is JoinWithin with w to wait; past is why it may not. The waiter
