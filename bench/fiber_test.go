@@ -20,7 +20,12 @@ const fiberStack = sched.MinStackSize
 // onFibers is the body of a row whose operations are done by fibers: fn is the
 // first of them, and the time is from its beginning to its end.
 func onFibers[T any](b *testing.B, workers int, fn func(*T), arg *T) error {
-	s, err := sched.New(sched.Config{Workers: workers, StackSize: fiberStack})
+	return onStacks(b, workers, fiberStack, fn, arg)
+}
+
+// onStacks is onFibers on stacks of another size.
+func onStacks[T any](b *testing.B, workers, stack int, fn func(*T), arg *T) error {
+	s, err := sched.New(sched.Config{Workers: workers, StackSize: stack})
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 //   - goroutine/op=join: go and WaitGroup, of the same shape. What children share
 //     with their parent is allocated.
 //   - fiber/op=chan: Go, detached, and a channel without a buffer for each parent,
-//     on its frame, to which its children send what they return.
+//     on its frame, to which its children send what they return; stacks of 4 KiB.
 //   - goroutine/op=chan: go and chan, of the same shape; the channel is allocated.
 //
 // workers= is the number of workers, or GOMAXPROCS.

@@ -29,7 +29,9 @@ func skynetChanFibers(b *testing.B, workers int) error {
 		ch  sched.Chan[int]
 	}{nd: chanNode{node: node{n: b.N}}, sum: &sum}
 	c.nd.parent = &c.ch
-	if err := onFibers(b, workers, func(r *struct {
+	// A node with its children on its frame and a wait for them is too much for
+	// the smallest stack.
+	if err := onStacks(b, workers, 2*fiberStack, func(r *struct {
 		nd  chanNode
 		sum *int
 		ch  sched.Chan[int]

@@ -72,6 +72,9 @@
 //   - A stack that runs out within Start or Join takes with it what the call
 //     had in hand: a handle's record, which is 128 bytes, and a stack that Start
 //     had for the new thread.
+//   - A thread whose stack runs out in Send or Recv of a Ring may have sent or
+//     received and not woken who waits at the other end. (A green thread has
+//     the worker's stack there.)
 //   - A lock of package sync that a thread had to wait for has counted the
 //     waiter, who will never come. Do not use it again.
 //   - A map whose growth or assignment faulted is marked as being written: the

@@ -54,6 +54,7 @@ const parkerSleeps = 2 // State of one who sleeps on it
 // Values of Parker.kind: how to wait.
 const (
 	byFutex  = iota
+	bySleep  // the same, without a spin before
 	byDomain // a green thread
 	byGate   // a goroutine in a channel operation
 	byEnd    // nobody: the head of a threadEnd
@@ -107,7 +108,7 @@ func (p *Parker) Await(d futex.Deadline, reason string) bool {
 	if p.kind == byDomain {
 		return (*Domain)(pointer(p.domain)).Await(p, d, reason)
 	}
-	if spin(&p.State, ParkerSignalled) {
+	if p.kind != bySleep && spin(&p.State, ParkerSignalled) {
 		return true
 	}
 	atomic.CompareAndSwapUint32(&p.State, 0, parkerSleeps)
@@ -149,7 +150,7 @@ func (p *Parker) Cancel() {
 // thread's own stack if the caller is a green thread. fn must not wait for long,
 // and is a package variable.
 //
-//go:nosplit // see ring.publish
+//go:nosplit // up to there a green thread's stack does not run out
 func onStack(fn func(unsafe.Pointer), arg unsafe.Pointer) {
 	if c := current(); c != nil && c.domain != 0 {
 		(*Domain)(pointer(c.domain)).Call(fn, arg)

@@ -74,7 +74,7 @@ func TestParkerSignalsAreNeitherLostNorLate(t *testing.T) {
 		run(threads&1 != 0, (*duel).wait)
 		run(threads&2 != 0, (*duel).signal)
 		lwptest.Within(t, "the duel", wg.Wait)
-		if d.came != d.signals || d.came+d.late != d.n || d.came == 0 {
+		if d.came != d.signals || d.came+d.late != d.n || d.came == 0 && d.n > 100 {
 			t.Errorf("%d signals, %d came, %d of %d were late", d.signals, d.came, d.late, d.n)
 		}
 	}

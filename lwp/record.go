@@ -93,7 +93,7 @@ func recordAt(i uint32) *record {
 // pointer converts the address of something off the Go heap, or of something
 // that roots keeps alive.
 //
-//go:nosplit // see ring.publish
+//go:nosplit // onStack calls it
 func pointer(addr uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&addr)) }
 
 // alloc takes a free record and returns the handle that is good for it.

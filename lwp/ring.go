@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math/bits"
 	"reflect"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -141,11 +140,13 @@ type ring struct {
 
 	tail     uint64 // position of the next value sent; with tailClosed, of none but for SPSC
 	headSeen uint64
-	_        [112]byte
+	sendCut  uint32 // see spin
+	_        [108]byte
 
 	head     uint64 // position of the next value received
 	tailSeen uint64
-	_        [112]byte
+	recvCut  uint32
+	_        [108]byte
 
 	flags    uint32
 	mu       futex.Mutex // guards what follows, and changes of flags
@@ -168,8 +169,6 @@ const (
 	recvSide = 0
 	sendSide = 1
 )
-
-var fences = sync.OnceValue(asm.InitFences)
 
 func (r *ring) open(capacity int, kind RingKind, stride uintptr) error {
 	n := uint64(1) << bits.Len64(uint64(capacity-1))
@@ -250,11 +249,9 @@ func (r *ring) unsent() error {
 	return ErrRingFull
 }
 
-// publish stores a position for the other side to see, after the value. What
-// comes between the claim of a position and the wake-up of who waits for it is
-// nosplit: a green thread whose stack ran out there would leave everybody waiting.
+// publish stores a position for the other side to see, after the value.
 //
-//go:nosplit
+//go:nosplit // a stack must not run out between the claim of a position and this
 func (r *ring) publish(at *uint64, v uint64) {
 	if r.fenced {
 		atomic.StoreUint64(at, v)

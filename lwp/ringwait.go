@@ -2,6 +2,7 @@ package lwp
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -49,6 +50,8 @@ import (
 // the ring sealed before its position, and says that it was closed.
 //
 // TestNaiveRingLosesWakeups runs the version without steps 2 and 3.
+
+var fences = sync.OnceValue(asm.InitFences)
 
 // waitList holds ringWaits, the one that waits longest first.
 type waitList struct{ first, last uintptr }
@@ -123,7 +126,9 @@ func (r *ring) ready(side uint32) bool {
 }
 
 // spin watches for a short while whether the ring becomes ready; on a green
-// thread, which would keep others from running, it does not.
+// thread, which would keep others from running, it does not. A spin in vain
+// halves the next one, and one that was not doubles it: where the CPUs have other
+// work, spinning is lost.
 func (r *ring) spin(side uint32) bool {
 	if !multi {
 		return false
@@ -137,16 +142,30 @@ func (r *ring) spin(side uint32) bool {
 	if r.mask < spinPauses {
 		pauses = int(r.mask) + 1
 	}
-	for range spinRounds * spinPauses / pauses {
+	cut := &r.recvCut
+	if side == sendSide {
+		cut = &r.sendCut
+	}
+	c := atomic.LoadUint32(cut)
+	for range (spinRounds*spinPauses/pauses)>>c + 1 {
 		if r.ready(side) {
+			if c > 0 {
+				atomic.StoreUint32(cut, c-1)
+			}
 			return true
 		}
 		for range pauses {
 			asm.Relax()
 		}
 	}
+	if c < maxCut {
+		atomic.StoreUint32(cut, c+1)
+	}
 	return false
 }
+
+// maxCut leaves a look or two of a spin.
+const maxCut = 5
 
 var (
 	// listFn is steps 1 to 3.
@@ -194,7 +213,7 @@ var (
 
 // wake lets one of side try again.
 //
-//go:nosplit // see ring.publish
+//go:nosplit // a green thread's stack must not run out between a value and its wake-up
 func (r *ring) wake(side uint32) { onStack(wakeFns[side], unsafe.Pointer(r)) }
 
 func (r *ring) wakeOne(side uint32) {
@@ -240,6 +259,9 @@ var ringReasons = [...]string{"receive from a ring", "send to a ring"}
 func (w *ringWait) wait(r *ring, side uint32, d futex.Deadline) bool {
 	w.r, w.side, w.skip = uintptr(unsafe.Pointer(r)), side, 0
 	w.Init()
+	if w.kind == byFutex {
+		w.kind = bySleep // it has spun at the ring
+	}
 	onStack(listFn, unsafe.Pointer(w))
 	if w.skip != 0 {
 		w.Cancel()
@@ -362,7 +384,7 @@ func (k *sealing) do() {
 // sent is the end of an SPSC send, at position t, that has found a receiver
 // waiting, or the ring closed.
 //
-//go:nosplit // see ring.publish
+//go:nosplit // a green thread's stack must not run out between a value and its wake-up
 func (r *ring) sent(t uint64) error {
 	k := sending{r: uintptr(unsafe.Pointer(r)), t: t}
 	onStack(sentFn, pointer(uintptr(unsafe.Pointer(&k))))

@@ -290,7 +290,7 @@ func hasStack(n uintptr) bool {
 
 // current returns the calling thread's block, or nil on a goroutine.
 //
-//go:nosplit // see ring.publish
+//go:nosplit // onStack calls it
 func current() *control { return (*control)(unsafe.Pointer(asm.Current())) }
 
 // Self returns the calling thread's handle; on a goroutine, the zero Thread.

@@ -64,7 +64,8 @@ func (b *Barrier) wait(l *Limit) (serial bool, err error) {
 //go:nosplit // see latch
 func (b *Barrier) arrive() (group uint32, last bool) {
 	me, _ := here()
-	b.q.latch.lock(me)
+	me.needRoom()
+	b.q.latch.lock()
 	group = b.group
 	if b.arrived++; b.arrived < b.n {
 		b.q.latch.unlock()
@@ -83,8 +84,7 @@ func (b *Barrier) arrive() (group uint32, last bool) {
 //
 //go:nosplit // see latch
 func (b *Barrier) leave(group uint32) bool {
-	me, _ := here()
-	b.q.latch.lock(me)
+	b.q.latch.lock()
 	left := b.group == group
 	if left {
 		b.arrived--
@@ -95,7 +95,7 @@ func (b *Barrier) leave(group uint32) bool {
 
 // abandon takes the arrival of n back, of a fiber that Close ends.
 func (b *Barrier) abandon(n *node) {
-	b.q.latch.lock(nil)
+	b.q.latch.lock()
 	if n.queued {
 		b.q.remove(n)
 		b.arrived--

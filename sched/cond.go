@@ -75,7 +75,7 @@ func (c *Cond) wait(m *Mutex, l *Limit) error {
 func (c *Cond) await(me *worker, f *fiber, m *Mutex) {
 	var s single
 	s.begin(me, f, false)
-	c.enter(me, &s.node, m)
+	c.enter(&s.node, m)
 	m.release()
 	s.suspend(me, f, whyCond)
 }
@@ -83,9 +83,9 @@ func (c *Cond) await(me *worker, f *fiber, m *Mutex) {
 // enter puts n into c's queue, to be moved to m's.
 //
 //go:nosplit // see latch
-func (c *Cond) enter(me *worker, n *node, m *Mutex) {
+func (c *Cond) enter(n *node, m *Mutex) {
 	n.value, n.kind = uintptr(unsafe.Pointer(m)), lockMoved
-	c.q.latch.lock(me)
+	c.q.latch.lock()
 	c.q.add(n)
 	c.q.latch.unlock()
 }
@@ -94,8 +94,9 @@ func (c *Cond) enter(me *worker, n *node, m *Mutex) {
 func (c *Cond) waitAs(w *bounded, m *Mutex, b bound) error {
 	asm.StopRoom() // not to run out of stack in the queue
 	me, f := here()
+	me.needRoom()
 	w.begin(me, f, !b.none())
-	c.enter(me, &w.node, m)
+	c.enter(&w.node, m)
 	m.release()
 	err := w.suspendWithin(me, f, whyCond, b, &w.cancel)
 	if err != nil {
@@ -114,7 +115,8 @@ func (c *Cond) Signal() { c.signal() }
 //go:nosplit // see latch
 func (c *Cond) signal() {
 	me, _ := here()
-	c.q.latch.lock(me)
+	me.needRoom()
+	c.q.latch.lock()
 	n := c.q.take(me)
 	c.q.latch.unlock()
 	if n != nil {
@@ -131,7 +133,8 @@ func (c *Cond) Broadcast() { c.broadcast() }
 //go:nosplit // see latch
 func (c *Cond) broadcast() {
 	me, _ := here()
-	c.q.latch.lock(me)
+	me.needRoom()
+	c.q.latch.lock()
 	n := c.q.takeAll(me)
 	c.q.latch.unlock()
 	for n != nil {
@@ -147,7 +150,7 @@ func (c *Cond) broadcast() {
 //go:nosplit // see latch
 func (n *node) move(me *worker) {
 	m := (*Mutex)(pointer(n.value))
-	m.q.latch.lock(me)
+	m.q.latch.lock()
 	if m.grab() {
 		m.q.latch.unlock()
 		n.resume(me)

@@ -22,6 +22,7 @@ var (
 	ErrTimeout    = errors.New("sched: the time is up")
 	ErrChanClosed = errors.New("sched: the channel is closed")
 	ErrNilChan    = errors.New("sched: the channel is nil")
+	ErrCases      = errors.New("sched: a Select has more than MaxCases cases")
 	ErrNotReady   = errors.New("sched: the call would have to wait")
 	ErrCanceled   = errors.New("sched: the wait was canceled")
 )

@@ -36,7 +36,8 @@ func (e *Event) Set() { e.set() }
 //go:nosplit // see latch
 func (e *Event) set() {
 	me, _ := here()
-	e.q.latch.lock(me)
+	me.needRoom()
+	e.q.latch.lock()
 	var all *node
 	if e.state&eventSet == 0 {
 		atomic.StoreUint32(&e.state, e.state+1)
@@ -50,8 +51,7 @@ func (e *Event) set() {
 //
 // Context: anywhere.
 func (e *Event) Reset() {
-	me, _ := here()
-	e.q.latch.lock(me)
+	e.q.latch.lock()
 	if e.state&eventSet != 0 {
 		atomic.StoreUint32(&e.state, e.state+1)
 	}

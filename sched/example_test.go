@@ -71,3 +71,91 @@ func ExampleFiber_Unpark() {
 	fmt.Println(f.Join(), *n)
 	// Output: <nil> 42
 }
+
+// A relay receives numbers until the end and sends their squares on.
+type relay struct{ in, out *sched.Chan[int] }
+
+func (r *relay) square() {
+	for {
+		n, ok := r.in.Recv()
+		if !ok {
+			break
+		}
+		r.out.Send(n * n)
+	}
+	r.out.Close()
+}
+
+func ExampleChan() {
+	s, err := sched.New(sched.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer s.Close()
+	s.Hold() // the numbers come from this goroutine
+	r := &relay{in: sched.MakeChan[int](1), out: sched.MakeChan[int](4)}
+	f, err := sched.Spawn(s, (*relay).square, r)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for n := range 4 {
+		r.in.Send(n + 1)
+	}
+	r.in.Close()
+	for n, ok := r.out.Recv(); ok; n, ok = r.out.Recv() {
+		fmt.Println(n)
+	}
+	s.Release()
+	fmt.Println(f.Join(), r.in.Send(5))
+	// Output:
+	// 1
+	// 4
+	// 9
+	// 16
+	// <nil> sched: the channel is closed
+}
+
+// A clerk adds up what comes, until it is told to stop.
+type clerk struct {
+	work sched.Chan[int]
+	stop sched.Chan[struct{}]
+	sum  int
+}
+
+func (c *clerk) run() {
+	var n int
+	var end struct{}
+	for {
+		switch i, _ := sched.Select(c.work.RecvCase(&n), c.stop.RecvCase(&end)); i {
+		case 0:
+			c.sum += n
+		case 1:
+			return
+		}
+	}
+}
+
+func ExampleSelect() {
+	s, err := sched.New(sched.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer s.Close()
+	s.Hold()
+	c := new(clerk)
+	f, err := sched.Spawn(s, (*clerk).run, c)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for n := range 10 {
+		c.work.Send(n) // returns once the clerk has it: there is no buffer
+	}
+	c.stop.Close()
+	s.Release()
+	fmt.Println(f.Join(), c.sum)
+	// Output: <nil> 45
+}

@@ -108,9 +108,8 @@ func (s *Scheduler) Consistent() bool {
 
 // Waiting returns how many nodes are in the queue of c.
 func (c *Chan[T]) Waiting() (n int) {
-	me, _ := here()
 	q := &c.c.q
-	q.latch.lock(me)
+	q.latch.lock()
 	for at := q.first; at != 0; at = nodeAt(at).next {
 		n++
 	}
@@ -119,7 +118,7 @@ func (c *Chan[T]) Waiting() (n int) {
 }
 
 // Latch takes c's latch, and Unlatch gives it back.
-func (c *Chan[T]) Latch()   { c.c.q.latch.lock(nil) }
+func (c *Chan[T]) Latch()   { c.c.q.latch.lock() }
 func (c *Chan[T]) Unlatch() { c.c.q.latch.unlock() }
 
 // Latched says whether somebody has c's latch.
@@ -127,8 +126,7 @@ func (c *Chan[T]) Latched() bool { return atomic.LoadUint32((*uint32)(&c.c.q.lat
 
 // Waiting returns how many nodes are in the queue of t.
 func (t *Timer) Waiting() (n int) {
-	me, _ := here()
-	t.q.latch.lock(me)
+	t.q.latch.lock()
 	for at := t.q.first; at != 0; at = nodeAt(at).next {
 		n++
 	}
@@ -138,8 +136,7 @@ func (t *Timer) Waiting() (n int) {
 
 // Waiting returns how many nodes are in the queue of t.
 func (t *Token) Waiting() (n int) {
-	me, _ := here()
-	t.q.latch.lock(me)
+	t.q.latch.lock()
 	for at := t.q.first; at != 0; at = nodeAt(at).next {
 		n++
 	}

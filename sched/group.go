@@ -34,6 +34,7 @@ type Group struct {
 // Errors: ErrConfig while there are members.
 func (g *Group) SetLimit(n int) error {
 	me, _ := here()
+	me.needRoom()
 	if !g.setLimit(me, int64(max(n, -1))+1) {
 		return ErrConfig
 	}
@@ -45,11 +46,11 @@ func (g *Group) SetLimit(n int) error {
 //go:nosplit // see latch
 func (g *Group) setLimit(me *worker, limit int64) bool {
 	var next *node
-	g.q.latch.lock(me)
+	g.q.latch.lock()
 	ok := g.n == 0
 	if ok {
 		g.limit = limit
-		g.room.q.latch.lock(me)
+		g.room.q.latch.lock()
 		if g.room.n = limit - 1; limit == 0 {
 			g.room.n = MaxPermits
 		}
@@ -110,7 +111,7 @@ func (g *Group) spawn(s *Scheduler, fn, arg unsafe.Pointer) error {
 	if g.limit != 0 {
 		g.room.Acquire(1)
 	}
-	g.enter(nil)
+	g.enter()
 	_, err := s.spawn(*(*unsafe.Pointer)(unsafe.Pointer(&memberFn)), arg, &Attr{Detached: true, group: g, member: fn})
 	if err != nil {
 		g.done(nil)
@@ -139,7 +140,7 @@ func (g *Group) start(fn, arg unsafe.Pointer, wait bool) (bool, error) {
 		}
 		return false, errNoMemory
 	}
-	g.enter(w)
+	g.enter()
 	f.prepare(w.core, *(*uintptr)(unsafe.Pointer(&memberFn)), uintptr(arg), &Attr{Detached: true, group: g, member: fn})
 	f.worker = uintptr(unsafe.Pointer(w))
 	w.stats.spawns++
@@ -149,8 +150,8 @@ func (g *Group) start(fn, arg unsafe.Pointer, wait bool) (bool, error) {
 }
 
 //go:nosplit // see latch
-func (g *Group) enter(me *worker) {
-	g.q.latch.lock(me)
+func (g *Group) enter() {
+	g.q.latch.lock()
 	g.n++
 	g.q.latch.unlock()
 }
@@ -187,7 +188,7 @@ func faultError(fault uintptr) [2]uintptr {
 //
 //go:nosplit // see latch
 func (g *Group) fail(me *worker, err [2]uintptr) bool {
-	g.q.latch.lock(me)
+	g.q.latch.lock()
 	first := g.err[0] == 0
 	if first {
 		g.err = err
@@ -223,7 +224,7 @@ func (g *Group) done(me *worker) {
 		g.room.release(1)
 	}
 	var nodes *node
-	g.q.latch.lock(me)
+	g.q.latch.lock()
 	if g.n--; g.n == 0 {
 		nodes = g.q.takeAll(me)
 	}
@@ -245,7 +246,8 @@ func (g *Group) WaitWithin(l Limit) error { return g.wait(&l) }
 
 func (g *Group) wait(l *Limit) error {
 	me, f := here()
-	g.q.latch.lock(me)
+	me.needRoom()
+	g.q.latch.lock()
 	if g.n == 0 {
 		g.q.latch.unlock()
 		return g.result()
@@ -268,8 +270,9 @@ func (g *Group) wait(l *Limit) error {
 
 func (g *Group) waitAs(w *bounded, b bound) error {
 	me, f := here()
+	me.needRoom()
 	w.begin(me, f, !b.none())
-	g.q.latch.lock(me)
+	g.q.latch.lock()
 	if g.n == 0 {
 		g.q.latch.unlock()
 		return g.result()
@@ -285,8 +288,7 @@ func (g *Group) waitAs(w *bounded, b bound) error {
 
 //go:nosplit // see latch
 func (g *Group) leave(n *node) {
-	me, _ := here()
-	g.q.latch.lock(me)
+	g.q.latch.lock()
 	if n.queued {
 		g.q.remove(n)
 	}
@@ -297,8 +299,7 @@ func (g *Group) leave(n *node) {
 //
 //go:nosplit // see latch
 func (g *Group) take() (err [2]uintptr) {
-	me, _ := here()
-	g.q.latch.lock(me)
+	g.q.latch.lock()
 	if g.n == 0 {
 		err = g.err
 		g.err = [2]uintptr{}

@@ -1,8 +1,8 @@
 package sched
 
 import (
-	"runtime"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -28,13 +28,13 @@ type latch uint32
 
 const (
 	latchSpins = 100 // PAUSEs: microseconds, a hundred times what a latch is held for
-	latchSleep = 50_000
+	latchSleep = 50 * time.Microsecond
 )
 
 // lock takes l.
 //
 //go:nosplit // see latch
-func (l *latch) lock(*worker) {
+func (l *latch) lock() {
 	if !atomic.CompareAndSwapUint32((*uint32)(l), 0, 1) {
 		l.lockSlow()
 	}
@@ -65,13 +65,25 @@ var lockFn = func(p unsafe.Pointer) {
 	}
 }
 
-// latchPause lets who holds a latch get on.
+// latchPause lets who holds a latch get on, which can be a goroutine.
 func latchPause() {
 	if asm.Current() == nil {
-		runtime.Gosched() // the holder can be a goroutine
+		time.Sleep(latchSleep)
+		return
 	}
-	ts := unix.Timespec{Nsec: latchSleep}
+	ts := unix.Timespec{Nsec: int64(latchSleep)}
 	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
+}
+
+// needRoom ends a thread whose stack has no room for what follows, before it
+// has a latch, a place in a queue, or somebody to resume: what outOf calls has
+// only its stack. A fiber has its worker's.
+//
+//go:nosplit // see latch
+func (w *worker) needRoom() {
+	if w == nil {
+		asm.Headroom()
+	}
 }
 
 // outOf calls fn(arg) where there is room: on the stack of worker me, or here

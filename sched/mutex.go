@@ -169,14 +169,14 @@ func (m *Mutex) waiters() uint32 {
 // await takes the lock without a limit.
 // What it calls is nosplit.
 func (m *Mutex) await(me *worker, f *fiber) {
-	m.q.latch.lock(me)
+	m.q.latch.lock()
 	if m.grab() {
 		m.q.latch.unlock()
 		return
 	}
 	for ok := m.q.await(me, 0, lockFirst, whyMutex); !ok; ok = m.awaitLost(me, f) {
 		me = self()
-		m.q.latch.lock(me)
+		m.q.latch.lock()
 		if m.arrive() {
 			m.q.latch.unlock()
 			return
@@ -201,8 +201,9 @@ func (m *Mutex) awaitLost(me *worker, f *fiber) bool {
 func (m *Mutex) acquireAs(w *bounded, b bound) error {
 	asm.StopRoom() // not to run out of stack in the queue
 	me, f := here()
+	me.needRoom()
 	w.begin(me, f, !b.none())
-	m.q.latch.lock(me)
+	m.q.latch.lock()
 	if m.grab() {
 		m.q.latch.unlock()
 		return nil
@@ -215,7 +216,7 @@ func (m *Mutex) acquireAs(w *bounded, b bound) error {
 			return nil
 		}
 		me, _ = here()
-		m.q.latch.lock(me)
+		m.q.latch.lock()
 		if err != nil {
 			m.withdraw(&w.node)
 			m.q.latch.unlock()
@@ -247,7 +248,7 @@ func (m *Mutex) withdraw(n *node) {
 // abandon is for one that has been woken for the lock and does not come: it takes
 // the lock, if that is free, and gives it to the next.
 func (m *Mutex) abandon() {
-	m.q.latch.lock(nil)
+	m.q.latch.lock()
 	s := atomic.LoadUint32(&m.state)
 	if s&mutexLocked != 0 {
 		atomic.StoreUint32(&m.state, mutexLocked|m.waiters())
@@ -260,6 +261,7 @@ func (m *Mutex) abandon() {
 }
 
 func (m *Mutex) unlockSlow() {
+	self().needRoom()
 	if !m.release() {
 		panic("sched: Unlock of an unlocked Mutex")
 	}
@@ -274,7 +276,7 @@ func (m *Mutex) release() bool {
 	}
 	me, _ := here()
 	for {
-		m.q.latch.lock(me)
+		m.q.latch.lock()
 		s := atomic.LoadUint32(&m.state)
 		if s&mutexLocked == 0 {
 			m.q.latch.unlock()

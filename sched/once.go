@@ -76,7 +76,8 @@ func (o *Once) hosted(f func()) {
 //go:nosplit // see latch
 func (o *Once) done() {
 	me, _ := here()
-	o.q.latch.lock(me)
+	me.needRoom()
+	o.q.latch.lock()
 	atomic.StoreUint32(&o.state, onceDone)
 	all := o.q.takeAll(me)
 	o.q.latch.unlock()

@@ -93,7 +93,7 @@ var signalParkerFn = func(q unsafe.Pointer) {
 
 // callOn is Domain.Call.
 //
-//go:nosplit // a stack that runs out must not do so here: see ring.publish of package lwp
+//go:nosplit // a stack that runs out must not do so here: a value has been sent, and nobody been woken
 func callOn(fn func(unsafe.Pointer), arg unsafe.Pointer) { self().call(fn, arg) }
 
 // keepFault is Domain.Keep.

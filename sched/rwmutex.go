@@ -131,7 +131,7 @@ func (rw *RWMutex) unlockSlow() {
 // acquire takes the lock by adding one, rwReader or rwWriter, to the word.
 func (rw *RWMutex) acquire(l *Limit, one uint32) error {
 	if me, f := here(); l == nil && f != nil {
-		rw.writers.latch.lock(me)
+		rw.writers.latch.lock()
 		switch {
 		case rw.grab(one):
 			rw.writers.latch.unlock()
@@ -203,7 +203,7 @@ func (rw *RWMutex) enqueue(me *worker, n *node, one uint32) {
 		rw.writers.add(n)
 		return
 	}
-	rw.readers.latch.lock(me)
+	rw.readers.latch.lock()
 	rw.readers.add(n)
 	rw.readers.latch.unlock()
 }
@@ -212,8 +212,9 @@ func (rw *RWMutex) enqueue(me *worker, n *node, one uint32) {
 func (rw *RWMutex) acquireAs(w *bounded, one uint32, b bound) error {
 	asm.StopRoom() // not to run out of stack in the queue
 	me, f := here()
+	me.needRoom()
 	w.begin(me, f, !b.none())
-	rw.writers.latch.lock(me)
+	rw.writers.latch.lock()
 	if rw.grab(one) {
 		rw.writers.latch.unlock()
 		return nil
@@ -233,7 +234,7 @@ func (rw *RWMutex) acquireAs(w *bounded, one uint32, b bound) error {
 //go:nosplit // see latch
 func (rw *RWMutex) withdraw(n *node, one uint32) {
 	me, _ := here()
-	rw.writers.latch.lock(me)
+	rw.writers.latch.lock()
 	if one == rwWriter {
 		if n.queued {
 			rw.writers.remove(n)
@@ -268,7 +269,7 @@ func (rw *RWMutex) waiters() uint32 {
 //
 //go:nosplit // see latch
 func (rw *RWMutex) admit(me *worker, s uint32) *node {
-	rw.readers.latch.lock(me)
+	rw.readers.latch.lock()
 	all := rw.readers.takeAll(me)
 	rw.readers.latch.unlock()
 	for n := all; n != nil; n = nodeAt(n.next) {
@@ -284,8 +285,9 @@ func (rw *RWMutex) admit(me *worker, s uint32) *node {
 // What it calls is nosplit.
 func (rw *RWMutex) release(one uint32) bool {
 	me, _ := here()
+	me.needRoom()
 	for {
-		rw.writers.latch.lock(me)
+		rw.writers.latch.lock()
 		s := atomic.LoadUint32(&rw.state)
 		if one == rwReader && s < rwReader || one == rwWriter && s&rwWriter == 0 {
 			rw.writers.latch.unlock()

@@ -10,18 +10,21 @@ import (
 // A Case is something that Select can wait for: made for one call, by the
 // methods of a Chan and others.
 type Case struct {
-	node
-	on    unsafe.Pointer // what begins with the queue; nil is never ready
-	data  unsafe.Pointer // the value, for a channel
-	size  uintptr
-	later uint32 // number of the case whose latch is taken after this one's, or 0
+	on   unsafe.Pointer // what begins with the queue; nil is never ready
+	data unsafe.Pointer // the value, for a channel
+	size uintptr
 
 	// ready says whether a case is ready that is not a channel's, and takes what
 	// makes it so if it shall. It is nosplit, as it is called under the latch.
 	ready func(on unsafe.Pointer, take bool) bool
 
+	later uint32 // number of the case whose latch is taken after this one's, or 0
+	kind  uint8
 	timed bool // it is a Timer's
 }
+
+// MaxCases is how many cases a Select can have.
+const MaxCases = 64
 
 // toWait is the kind of a Case that is not a channel's.
 const toWait = 0
@@ -30,14 +33,14 @@ const toWait = 0
 // closed channel it is ready too, and ends in ErrChanClosed.
 func (c *Chan[T]) SendCase(v *T) Case {
 	_ = *v // a nil v faults here, and not with a latch held
-	return Case{node: node{kind: toSend}, on: unsafe.Pointer(c), data: unsafe.Pointer(v), size: unsafe.Sizeof(*v)}
+	return Case{kind: toSend, on: unsafe.Pointer(c), data: unsafe.Pointer(v), size: unsafe.Sizeof(*v)}
 }
 
 // RecvCase is the case that a value is received into *v. On a channel that is
 // closed and empty it is ready too, and ends in ErrChanClosed, *v then being zero.
 func (c *Chan[T]) RecvCase(v *T) Case {
 	_ = *v // as in SendCase
-	return Case{node: node{kind: toRecv}, on: unsafe.Pointer(c), data: unsafe.Pointer(v), size: unsafe.Sizeof(*v)}
+	return Case{kind: toRecv, on: unsafe.Pointer(c), data: unsafe.Pointer(v), size: unsafe.Sizeof(*v)}
 }
 
 // Select waits until one of the cases is ready, has it happen, and returns its
@@ -45,12 +48,18 @@ func (c *Chan[T]) RecvCase(v *T) Case {
 // nil channel never is; without any that can be, Select does not return.
 //
 // Context: fiber, thread or goroutine; a goroutine keeps its thread while it waits.
-// Errors: ErrChanClosed, with the index of the case.
+// Errors: ErrChanClosed, with the index of the case; ErrCases for more than
+// MaxCases, with index -1.
 // Ordering: as that of the case.
 func Select(cases ...Case) (int, error) {
 	me, f := here()
-	if f == nil || !me.canStop() {
+	if f == nil || len(cases) > 4 {
 		return choose(cases, nil)
+	}
+	if !me.canStop() {
+		if me.call(pollFn, unsafe.Pointer(me)); !me.canStop() {
+			return choose(cases, nil)
+		}
 	}
 	first := inOrder(cases)
 	i, out := first.attempt(me, cases)
@@ -61,10 +70,14 @@ func Select(cases ...Case) (int, error) {
 		first.unlock(cases)
 		return choose(cases, nil)
 	}
-	var w wait
-	to := w.halt(me, f, first, cases)
+	var w struct {
+		wait
+		nodes [4]node
+	}
+	nodes := w.nodes[:len(cases)]
+	to := w.halt(me, f, first, cases, nodes)
 	asm.Switch(&f.Context, &to.Context, (*uint32)(noescape(unsafe.Pointer(&w.going))))
-	return w.chosen(cases)
+	return w.chosen(cases, nodes)
 }
 
 // SelectWithin is Select with a limit.
@@ -76,8 +89,12 @@ func SelectWithin(l Limit, cases ...Case) (int, error) { return choose(cases, &l
 //
 // Errors: also ErrNotReady, with index -1.
 func TrySelect(cases ...Case) (int, error) {
+	if len(cases) > MaxCases {
+		return -1, ErrCases
+	}
 	first := inOrder(cases)
 	me, _ := here()
+	me.needRoom()
 	i, out := first.attempt(me, cases)
 	if out != notReady {
 		return i, cases[i].result(out)
@@ -97,14 +114,52 @@ func choose(cases []Case, l *Limit) (int, error) {
 	if asm.Current() == nil {
 		return chooseHosted(cases, b)
 	}
+	switch n := len(cases); {
+	case n <= 2:
+		return choose2(cases, b)
+	case n <= 4:
+		return choose4(cases, b)
+	case n <= 8:
+		return choose8(cases, b)
+	}
+	return chooseMany(cases, b)
+}
+
+// The nodes of so many cases, and no more, are on the stack.
+//
+//go:noinline // they are not to be on that of choose
+func choose2(cases []Case, b bound) (int, error) {
 	var w bounded
-	return w.wait.choose(cases, b, &w.cancel)
+	var nodes [2]node
+	return w.wait.choose(cases, nodes[:len(cases)], b, &w.cancel)
+}
+
+//go:noinline // as choose2
+func choose4(cases []Case, b bound) (int, error) {
+	var w bounded
+	var nodes [4]node
+	return w.wait.choose(cases, nodes[:len(cases)], b, &w.cancel)
+}
+
+//go:noinline // as choose2
+func choose8(cases []Case, b bound) (int, error) {
+	var w bounded
+	var nodes [8]node
+	return w.wait.choose(cases, nodes[:len(cases)], b, &w.cancel)
+}
+
+//go:noinline // as choose2
+func chooseMany(cases []Case, b bound) (int, error) {
+	var w bounded
+	var nodes [MaxCases]node
+	return w.wait.choose(cases, nodes[:len(cases)], b, &w.cancel)
 }
 
 // chooseHosted is choose on a goroutine, whose stack may move.
 func chooseHosted(cases []Case, b bound) (int, error) {
 	w := newBounded(nil)
 	kept := make([]Case, len(cases))
+	nodes := newNodes(len(cases))
 	boxes := make([]unsafe.Pointer, len(cases))
 	for i := range cases {
 		checkPlace(cases[i].on)
@@ -116,15 +171,19 @@ func chooseHosted(cases []Case, b bound) (int, error) {
 			kept[i].data = boxes[i]
 		}
 	}
-	i, err := w.wait.choose(kept, b, &w.cancel)
+	i, err := w.wait.choose(kept, nodes, b, &w.cancel)
 	if i >= 0 && kept[i].kind == toRecv {
 		move(cases[i].data, kept[i].data, kept[i].size)
 	}
 	runtime.KeepAlive(w)
 	runtime.KeepAlive(kept)
+	runtime.KeepAlive(nodes)
 	runtime.KeepAlive(boxes)
 	return i, err
 }
+
+//go:noinline // they must not be put on the stack
+func newNodes(n int) []node { return make([]node, n) }
 
 // halt is what Select does between a look that has found nothing ready and the
 // switch to what it returns, which has the fiber wait: one that is taken at once
@@ -133,10 +192,10 @@ func chooseHosted(cases []Case, b bound) (int, error) {
 // them, and two Selects that meet see one another.
 //
 //go:nosplit // see latch
-func (w *wait) halt(me *worker, f *fiber, first order, cases []Case) (to *fiber) {
-	w.beginCases(me, f, cases)
+func (w *wait) halt(me *worker, f *fiber, first order, cases []Case, nodes []node) (to *fiber) {
+	w.beginAll(me, f, nodes)
 	w.off, w.going = true, 1
-	w.enterAll(me, f, cases, 0)
+	w.enterAll(me, f, cases, nodes, 0)
 	first.unlock(cases)
 	f.stopAt(w, whySelect, me.clock)
 	return me.follow()
@@ -156,74 +215,78 @@ func elsewhere(me *worker, cases []Case) bool {
 }
 
 //go:nosplit // see latch
-func (w *wait) beginCases(me *worker, f *fiber, cases []Case) {
+func (w *wait) beginAll(me *worker, f *fiber, nodes []node) {
 	w.begin(me, f, true)
 	w.nodes, w.n = uintptr(unsafe.Pointer(w)), 0
-	if len(cases) > 0 {
-		w.nodes, w.n = uintptr(unsafe.Pointer(&cases[0])), uint32(len(cases))
+	if len(nodes) > 0 {
+		w.nodes, w.n = uintptr(unsafe.Pointer(&nodes[0])), uint32(len(nodes))
 	}
 }
 
 // chosen is the end of a Select that has waited, without a limit.
-func (w *wait) chosen(cases []Case) (int, error) {
-	w.leaveAll(cases, true)
+func (w *wait) chosen(cases []Case, nodes []node) (int, error) {
+	w.leaveAll(nodes, true)
 	i := int(w.claim) - 1
-	if cases[i].again() {
+	if cases[i].again(&nodes[i]) {
 		return choose(cases, nil)
 	}
-	return i, cases[i].result(cases[i].outcome())
+	return i, cases[i].result(cases[i].outcome(&nodes[i]))
 }
 
-// outcome is that of a case that was taken.
-func (x *Case) outcome() outcome {
-	if !x.ok && x.kind != toWait {
+// outcome is that of a case whose node was taken.
+func (x *Case) outcome(n *node) outcome {
+	if !n.ok && x.kind != toWait {
 		return closed
 	}
 	return done
 }
 
-// choose is Select with w to wait until b, and t for a Token.
-func (w *wait) choose(cases []Case, b bound, t *node) (int, error) {
+// choose is Select with w and nodes to wait until b, and t for a Token.
+func (w *wait) choose(cases []Case, nodes []node, b bound, t *node) (int, error) {
 	for {
 		first := inOrder(cases)
 		me, f := here()
-		w.beginCases(me, f, cases)
+		me.needRoom()
+		w.beginAll(me, f, nodes)
 		i, out := first.attempt(me, cases)
 		if out != notReady {
 			return i, cases[i].result(out)
 		}
 		lim := b
-		lim.at = w.enterAll(me, f, cases, b.at)
+		lim.at = w.enterAll(me, f, cases, nodes, b.at)
 		first.unlock(cases)
 		err := w.suspendWithin(me, f, whySelect, lim, t)
-		w.leaveAll(cases, err == nil)
-		if err == ErrTimeout && lim.at != b.at || err == nil && cases[w.claim-1].again() {
+		w.leaveAll(nodes, err == nil)
+		if err == nil {
+			i = int(w.claim) - 1
+		}
+		if err == ErrTimeout && lim.at != b.at || err == nil && cases[i].again(&nodes[i]) {
 			w.claim, w.word, w.token = 0, 0, 0
 			continue
 		}
 		if err != nil {
 			return -1, err
 		}
-		i = int(w.claim) - 1
-		return i, cases[i].result(cases[i].outcome())
+		return i, cases[i].result(cases[i].outcome(&nodes[i]))
 	}
 }
 
-// again says that x was taken because its Timer has changed.
-func (x *Case) again() bool { return x.timed && !x.ok }
+// again says that n was taken because x's Timer has changed.
+func (x *Case) again(n *node) bool { return x.timed && !n.ok }
 
-// enterAll puts all cases into their queues, and returns when a Timer among
-// them is to be looked at again, or at if that is not later; under their latches.
+// enterAll puts a node for each case into its queue, and returns when a Timer
+// among them is to be looked at again, or at if that is not later; under their
+// latches.
 //
 //go:nosplit // see latch
-func (w *wait) enterAll(me *worker, f *fiber, cases []Case, at int64) int64 {
-	for i := range cases {
-		if x := &cases[i]; x.on != nil {
-			x.whose, x.index, x.value = uintptr(unsafe.Pointer(w)), uint32(i+1), uintptr(x.data)
+func (w *wait) enterAll(me *worker, f *fiber, cases []Case, nodes []node, at int64) int64 {
+	for i := range nodes {
+		if x, n := &cases[i], &nodes[i]; x.on != nil {
+			n.whose, n.index, n.value, n.kind, n.ok = uintptr(unsafe.Pointer(w)), uint32(i+1), uintptr(x.data), x.kind, false
 			if x.timed {
-				at = (*Timer)(x.on).join(me, f, &x.node, at)
+				at = (*Timer)(x.on).join(me, f, n, at)
 			} else {
-				(*queue)(x.on).add(&x.node)
+				(*queue)(x.on).add(n)
 			}
 		}
 	}
@@ -233,11 +296,11 @@ func (w *wait) enterAll(me *worker, f *fiber, cases []Case, at int64) int64 {
 // leaveAll takes them out again, but for one that was taken.
 //
 //go:nosplit // see latch
-func (w *wait) leaveAll(cases []Case, taken bool) {
+func (w *wait) leaveAll(nodes []node, taken bool) {
 	me, _ := here()
-	for i := range cases {
-		if x := &cases[i]; x.on != nil && (!taken || w.claim != x.index) {
-			x.node.leave(me)
+	for i := range nodes {
+		if n := &nodes[i]; !taken || w.claim != n.index {
+			n.leave(me)
 		}
 	}
 }
@@ -275,11 +338,11 @@ func inOrder(cases []Case) order {
 // lock takes the latches of the cases, each once.
 //
 //go:nosplit // see latch
-func (first order) lock(me *worker, cases []Case) {
+func (first order) lock(cases []Case) {
 	var last unsafe.Pointer
 	for i := uint32(first); i != 0; i = cases[i-1].later {
 		if on := cases[i-1].on; on != last {
-			(*queue)(on).latch.lock(me)
+			(*queue)(on).latch.lock()
 			last = on
 		}
 	}
@@ -301,7 +364,7 @@ func (first order) unlock(cases []Case) {
 // attempt has one of the cases happen that are ready and gives the latches
 // back; or returns notReady, with the latches held.
 func (first order) attempt(me *worker, cases []Case) (int, outcome) {
-	first.lock(me, cases)
+	first.lock(cases)
 	for {
 		i := pick(me, cases)
 		if i < 0 {
@@ -364,7 +427,10 @@ func (x *Case) isReady() bool {
 	case x.kind == toWait:
 		return x.ready(noescape(x.on), false)
 	}
-	return (*channel)(x.on).isReady(x.kind)
+	if c := (*channel)(x.on); c.q.first != 0 || c.count != 0 || c.closed || x.kind == toSend {
+		return c.isReady(x.kind)
+	}
+	return false
 }
 
 // dice returns a random number.

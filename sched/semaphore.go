@@ -44,7 +44,8 @@ func (s *Semaphore) AcquireWithin(n int, l Limit) error { return s.acquire(n, &l
 func (s *Semaphore) TryAcquire(n int) bool {
 	checkPermits(n)
 	me, _ := here()
-	s.q.latch.lock(me)
+	me.needRoom()
+	s.q.latch.lock()
 	ok := s.take(n)
 	s.q.latch.unlock()
 	return ok
@@ -53,7 +54,8 @@ func (s *Semaphore) TryAcquire(n int) bool {
 func (s *Semaphore) acquire(n int, l *Limit) error {
 	checkPermits(n)
 	me, f := here()
-	s.q.latch.lock(me)
+	me.needRoom()
+	s.q.latch.lock()
 	if s.take(n) {
 		s.q.latch.unlock()
 		return nil
@@ -91,7 +93,7 @@ func (s *Semaphore) acquireAs(w *bounded, n int, b bound) error {
 	me, f := here()
 	w.begin(me, f, !b.none())
 	w.value = uintptr(n)
-	s.q.latch.lock(me)
+	s.q.latch.lock()
 	if s.take(n) {
 		s.q.latch.unlock()
 		return nil
@@ -110,7 +112,7 @@ func (s *Semaphore) acquireAs(w *bounded, n int, b bound) error {
 //go:nosplit // see latch
 func (s *Semaphore) withdraw(n *node) {
 	me, _ := here()
-	s.q.latch.lock(me)
+	s.q.latch.lock()
 	if n.queued {
 		s.q.remove(n)
 	}
@@ -156,7 +158,8 @@ func (s *Semaphore) Release(n int) {
 //go:nosplit // see latch
 func (s *Semaphore) release(n int64) bool {
 	me, _ := here()
-	s.q.latch.lock(me)
+	me.needRoom()
+	s.q.latch.lock()
 	if n > MaxPermits-s.n {
 		s.q.latch.unlock()
 		return false

@@ -40,6 +40,7 @@ func After(d time.Duration) Timer {
 // Context: anywhere.
 func (t *Timer) Reset(d time.Duration) {
 	me, _ := here()
+	me.needRoom()
 	t.set(me, later(clockNow(me), int64(d)), 0)
 }
 
@@ -48,6 +49,7 @@ func (t *Timer) Reset(d time.Duration) {
 // clock that it is now.
 func (t *Timer) ResetAt(d futex.Deadline) {
 	me, _ := here()
+	me.needRoom()
 	if d == futex.Never {
 		t.set(me, 0, 0)
 		return
@@ -63,7 +65,8 @@ func (t *Timer) ResetAt(d futex.Deadline) {
 // Context: anywhere.
 func (t *Timer) Stop() bool {
 	me, _ := here()
-	t.q.latch.lock(me)
+	me.needRoom()
+	t.q.latch.lock()
 	c := t.disarm(me)
 	kept := c != nil || t.at != 0 && t.at > clockNow(me)
 	t.at, t.fn = 0, 0
@@ -134,7 +137,7 @@ func (t *Timer) after(d time.Duration, fn, arg uintptr) error {
 
 //go:nosplit // see latch
 func (t *Timer) setFunc(me *worker, d int64, fn, arg uintptr) {
-	t.q.latch.lock(me)
+	t.q.latch.lock()
 	c := t.disarm(me)
 	t.at, t.period, t.fn, t.arg = 1, 0, fn, arg
 	t.q.timed = true
@@ -157,7 +160,7 @@ func (t *Timer) armOn(me *worker, c *core) {
 //
 //go:nosplit // see latch
 func (t *Timer) set(me *worker, at, period int64) {
-	t.q.latch.lock(me)
+	t.q.latch.lock()
 	c := t.disarm(me)
 	t.at, t.period, t.fn = at, period, 0
 	var again *node
@@ -257,6 +260,7 @@ func (t *Timer) fire(w *worker, ts *timers, b *batch) {
 // wait waits until t is due, and returns how often it was.
 func (t *Timer) wait(l *Limit, reason why) (times uint64, err error) {
 	me, f := here()
+	me.needRoom()
 	if times = t.poll(me); times > 0 {
 		return times, nil
 	}
@@ -278,7 +282,7 @@ func (t *Timer) wait(l *Limit, reason why) (times uint64, err error) {
 //go:nosplit // see latch
 func (t *Timer) poll(me *worker) (times uint64) {
 	now := clockNow(me)
-	t.q.latch.lock(me)
+	t.q.latch.lock()
 	times = t.take(now)
 	t.q.latch.unlock()
 	return times
@@ -314,7 +318,7 @@ func (t *Timer) waitAs(w *bounded, b bound, reason why) (times uint64, err error
 //go:nosplit // see latch
 func (t *Timer) enter(me *worker, f *fiber, w *bounded, lim *bound) (times uint64) {
 	now := clockNow(me)
-	t.q.latch.lock(me)
+	t.q.latch.lock()
 	if times = t.take(now); times == 0 {
 		lim.at = t.join(me, f, &w.node, lim.at)
 	}
@@ -356,7 +360,7 @@ func (t *Timer) elsewhere(me *worker) bool {
 //go:nosplit // see latch
 func (t *Timer) leave(n *node) {
 	me, _ := here()
-	t.q.latch.lock(me)
+	t.q.latch.lock()
 	var c *core
 	if n.queued {
 		c = t.q.unqueue(me, n)

@@ -186,6 +186,7 @@ func everywhere(t *testing.T, fn func(*trial), make func() *trial, check func(t 
 		check(t, x)
 	})
 	t.Run("thread", func(t *testing.T) {
+		lwptest.SkipRace(t)
 		x := make()
 		lwptest.OnThread(t, fn, x)
 		check(t, x)

@@ -64,7 +64,7 @@ var (
 		if a.from {
 			a.at = later(monotonic(), a.at)
 		}
-		t.latch.lock(nil)
+		t.latch.lock()
 		first := t.first.Load()
 		if first == 0 {
 			if me != nil && me.core == c {
@@ -87,7 +87,7 @@ var (
 		a := (*arming)(p)
 		c, e := (*core)(pointer(a.core)), entryAt(a.e)
 		t := &c.timers
-		t.latch.lock(nil)
+		t.latch.lock()
 		if e.core != 0 {
 			t.wheel.remove(e)
 			e.core, a.done = 0, true
@@ -195,7 +195,7 @@ func (b *batch) add(f *fiber) {
 // needs a spare fiber.
 func (t *timers) fire(b *batch) (wants bool) {
 	w := (*worker)(pointer(b.w))
-	t.latch.lock(w)
+	t.latch.lock()
 	for b.room > 0 {
 		e := t.wheel.due(b.now)
 		if e == nil {
@@ -235,7 +235,7 @@ func (t *timers) fire(b *batch) (wants bool) {
 // and looks again.
 func (t *timers) drop() {
 	for {
-		t.latch.lock(nil)
+		t.latch.lock()
 		e := t.wheel.any()
 		if e == nil {
 			t.first.Store(0)

@@ -23,12 +23,13 @@ type Token struct {
 // before a Canceled that reports true.
 func (t *Token) Cancel() {
 	me, _ := here()
+	me.needRoom()
 	t.cancel(me)
 }
 
 //go:nosplit // as node.of
 func (t *Token) cancel(me *worker) {
-	t.q.latch.lock(me)
+	t.q.latch.lock()
 	atomic.StoreUint32(&t.canceled, 1)
 	n := t.q.takeAll(me)
 	t.q.latch.unlock()
@@ -43,8 +44,8 @@ func (t *Token) Canceled() bool { return t != nil && atomic.LoadUint32(&t.cancel
 // enter puts n into t's queue, and reports false if t is canceled.
 //
 //go:nosplit // as node.of
-func (t *Token) enter(me *worker, n *node) bool {
-	t.q.latch.lock(me)
+func (t *Token) enter(n *node) bool {
+	t.q.latch.lock()
 	ok := t.canceled == 0
 	if ok {
 		t.q.add(n)

@@ -2,7 +2,6 @@ package sched
 
 import (
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"lwprt/asm"
@@ -70,7 +69,7 @@ type node struct {
 type wait struct {
 	fiber uintptr // *fiber; 0 for a thread or goroutine
 	core  uintptr // the fiber's scheduler
-	nodes uintptr // *Case, the first of n in a row; 0 if there is one node, right after the wait
+	nodes uintptr // *node, the first of n in a row; 0 if there is one node, right after the wait
 	token uintptr // *node, in the queue of a Token; or 0
 	n     uint32
 	claim uint32 // 0, then what ended the wait, where many can
@@ -109,6 +108,8 @@ func newBounded(p unsafe.Pointer) *bounded {
 // checkPlace panics if p, what a goroutine is about to wait at or to give others
 // to use, is on its own stack: that can move meanwhile. What anybody else knows
 // is not there.
+//
+//go:nocheckptr // a G here is larger than the runtime's
 func checkPlace(p unsafe.Pointer) {
 	if g := (*asm.G)(pointer(asm.Getg())); uintptr(p)-g.StackLo < g.StackHi-g.StackLo {
 		panic("sched: a goroutine waits at, or with, what lies on its own stack, which moves")
@@ -191,6 +192,12 @@ func (q *queue) await(me *worker, value uintptr, kind uint8, reason why) (ok boo
 //go:nosplit // as node.of
 func (w *worker) canStop() bool { return w.tick > 1 }
 
+// canHalt says whether the caller is a fiber, on w, which can be nil, that can
+// stop with a latch held.
+//
+//go:nosplit // as node.of
+func (w *worker) canHalt() bool { return w != nil && w.tick > 1 && !w.idle() }
+
 // halt has the running fiber wait in q with s, but for the switch to what is to
 // run next, which gives q's latch back:
 //
@@ -212,7 +219,12 @@ func (q *queue) halt(me *worker, s *single, value uintptr, kind uint8, reason wh
 	f.stopAt(&s.wait, reason, me.clock)
 	me.tick--
 	me.enter()
-	to = me.newest()
+	if to = (*fiber)(pointer(me.top)); to != me.loop {
+		me.top = uintptr(unsafe.Pointer(me.loop))
+		me.length--
+	} else {
+		to = me.tail()
+	}
 	me.leave()
 	me.setRunning(to)
 	return f, to
@@ -450,277 +462,5 @@ func (f *fiber) grant(always bool) bool {
 		if atomic.CompareAndSwapUint64(&f.word, word, next) {
 			return word&asleep != 0
 		}
-	}
-}
-
-// suspend waits until w's node has been taken and resumed; me and f are here's.
-// The worker can be another afterwards.
-//
-//go:nosplit // as node.of
-func (w *wait) suspend(me *worker, f *fiber, reason why) {
-	if f == nil {
-		outOf(nil, outsideFn, unsafe.Pointer(w))
-		return
-	}
-	for {
-		word := atomic.LoadUint64(&f.word)
-		if word&granted != 0 {
-			atomic.AndUint64(&f.word, ^uint64(granted))
-			return
-		}
-		f.stopAt(w, reason, me.clock)
-		to := me.next()
-		if asm.SwitchIf(&f.Context, &to.Context, &f.word, word, word|asleep) {
-			return
-		}
-		me.putBack(to)
-		me.goesOn(f)
-	}
-}
-
-// isWait is set in fiber.reasonLen when reason is a *wait: also after the wait,
-// until the fiber stops again.
-const isWait = 1 << 31
-
-// stopAt is stop of a fiber that waits at a primitive.
-//
-//go:nosplit // as node.of
-func (f *fiber) stopAt(w *wait, reason why, since uint64) {
-	f.reason, f.reasonLen = uintptr(unsafe.Pointer(w)), uint32(reason)|isWait
-	f.since = since
-	f.setState(waits)
-}
-
-// A Limit bounds a wait: what comes first of those that are set does. The zero
-// Limit does not bound it.
-type Limit struct {
-	Timeout  time.Duration  // no longer than that, from when the wait begins, if not 0: ErrTimeout
-	Deadline futex.Deadline // no later than that: ErrTimeout
-	Token    *Token         // no longer than until its Cancel: ErrCanceled
-}
-
-// For returns the Limit that ends each wait after d. The clock is read when a
-// wait really begins. Nothing waits if d is not positive.
-func For(d time.Duration) Limit {
-	if d <= 0 {
-		d = -1
-	}
-	return Limit{Timeout: d}
-}
-
-// Until returns the Limit that is t's Cancel.
-func Until(t *Token) Limit { return Limit{Token: t} }
-
-// A bound is a Limit as a wait uses it. The zero bound is none.
-type bound struct {
-	at    int64 // on the monotonic clock, 0 for never
-	token *Token
-}
-
-// bound returns l, which can be nil, as a bound, or the error if it is over
-// already, which ends a wait that has not begun. A deadline on the real-time
-// clock becomes the instant of the monotonic clock that it is now.
-func (l *Limit) bound() (b bound, err error) {
-	if l == nil {
-		return b, nil
-	}
-	if l.Token != nil {
-		if l.Token.Canceled() {
-			return b, ErrCanceled
-		}
-		if asm.Current() == nil {
-			checkPlace(unsafe.Pointer(l.Token))
-		}
-		b.token = l.Token
-	}
-	if l.Timeout != 0 {
-		if l.Timeout < 0 {
-			return b, ErrTimeout
-		}
-		me, _ := here()
-		b.at = later(clockNow(me), int64(l.Timeout))
-	}
-	if l.Deadline != futex.Never {
-		if l.Deadline.Passed() {
-			return b, ErrTimeout
-		}
-		if at := max(l.Deadline.Monotonic(), 1); b.at == 0 || at < b.at {
-			b.at = at
-		}
-	}
-	return b, nil
-}
-
-//go:nosplit // as node.of
-func (b bound) none() bool { return b.at == 0 && b.token == nil }
-
-// suspendWithin is suspend until b at the latest, or for ever. It returns nil
-// if a node was taken: w.claim is its index, where b bounds or many are there.
-// t is for a Token: zeroed, where w is.
-//
-//go:nosplit // as node.of
-func (w *wait) suspendWithin(me *worker, f *fiber, reason why, b bound, t *node) error {
-	if !w.many {
-		w.suspend(me, f, reason)
-		return nil
-	}
-	if b.token != nil {
-		t.whose, t.index = uintptr(unsafe.Pointer(w)), claimCanceled
-		if b.token.enter(me, t) {
-			w.token = uintptr(unsafe.Pointer(t))
-		} else if w.quit(claimCanceled) {
-			return ErrCanceled
-		} // else who has the claim is about to resume w
-	}
-	if f != nil {
-		w.suspendUntil(me, f, reason, b.at)
-	} else {
-		o := until{uintptr(unsafe.Pointer(w)), b.at}
-		outOf(nil, outsideUntilFn, unsafe.Pointer(&o))
-	}
-	if w.token != 0 {
-		b.token.q.drop(t)
-	}
-	switch w.claim {
-	case claimTimeout:
-		return ErrTimeout
-	case claimCanceled:
-		return ErrCanceled
-	}
-	return nil
-}
-
-// quit has the waiter itself end w, and reports false if somebody else has.
-//
-//go:nosplit // as node.of
-func (w *wait) quit(claim uint32) bool { return atomic.CompareAndSwapUint32(&w.claim, 0, claim) }
-
-// suspendUntil suspends f until somebody has resumed it, or it has ended w
-// because the time is up. at can be 0, for never.
-//
-//go:nosplit // as node.of
-func (w *wait) suspendUntil(me *worker, f *fiber, reason why, at int64) {
-	until := uint64(granted)
-	e := entry{owner: uintptr(unsafe.Pointer(f))}
-	if at != 0 {
-		until |= fired
-		me.core.arm(me, &e, at)
-	}
-	for {
-		word := atomic.LoadUint64(&f.word)
-		if word&until != 0 {
-			if word&granted != 0 || w.quit(claimTimeout) {
-				break
-			}
-			until = granted // who has the claim is about to resume f
-			continue
-		}
-		f.stopAt(w, reason, me.clock)
-		to := me.next()
-		if asm.SwitchIf(&f.Context, &to.Context, &f.word, word, word|asleep) {
-			me = self()
-			continue
-		}
-		me.putBack(to)
-		me.goesOn(f)
-	}
-	if at != 0 {
-		me.core.disarm(me, &e)
-	}
-	atomic.AndUint64(&f.word, ^uint64(fired|granted))
-}
-
-type until struct {
-	wait uintptr // *wait
-	at   int64
-}
-
-var (
-	outsideFn = func(p unsafe.Pointer) {
-		w := (*wait)(p)
-		for atomic.LoadUint32(&w.word) == 0 {
-			futex.Wait(&w.word, 0)
-		}
-	}
-	outsideUntilFn = func(p unsafe.Pointer) {
-		w := (*wait)(pointer((*until)(p).wait))
-		d := futex.Never
-		if at := (*until)(p).at; at != 0 {
-			d = futex.AtMonotonic(at)
-		}
-		for atomic.LoadUint32(&w.word) == 0 {
-			if out, _ := futex.WaitUntil(&w.word, 0, d); out == futex.TimedOut {
-				if w.quit(claimTimeout) {
-					return
-				}
-				d = futex.Never // who has the claim is about to set word
-			}
-		}
-	}
-)
-
-// leave takes n, of a fiber, out of its queue, if it is there. (A goroutine's
-// primitive can lie on its stack, and elsewhere by now.)
-//
-//go:nosplit // as node.of
-func (n *node) leave(me *worker) {
-	if n.queue == 0 {
-		return
-	}
-	q := (*queue)(pointer(n.queue))
-	q.latch.lock(me)
-	var c *core
-	if n.queued {
-		c = q.unqueue(me, n)
-	}
-	q.latch.unlock()
-	c.settles(me)
-}
-
-// abandon takes the nodes of a fiber that Close ends out of their queues. Others
-// may have waited behind it for their turn. A primitive is there as long as a node
-// is in its queue. If somebody has resumed f, after the last worker had gone, it
-// would have done the same itself, but for the node that was taken.
-func (f *fiber) abandon() {
-	w, reason := (*wait)(pointer(f.reason)), why(f.reasonLen&^isWait)
-	resumed := f.state == runnable
-	switch {
-	case f.state == waits:
-	case resumed && f.reasonLen&isWait != 0:
-	case (resumed || f.state == parked) && f.flags&hasToken != 0:
-		w, reason = (*wait)(pointer(uintptr(unsafe.Pointer(f))-uintptr(f.prev))), whySleep
-	default:
-		return
-	}
-	switch n := &(*single)(unsafe.Pointer(w)).node; {
-	case w.nodes != 0:
-	case n.queue == 0: // a JoinWithin's, or nothing but a Token
-		if n.value != 0 {
-			freeBlock(pointer(n.value))
-		}
-	case resumed && reason == whyMutex && !n.queued && !n.ok:
-		(*Mutex)(unsafe.Add(pointer(n.queue), -int(unsafe.Offsetof(Mutex{}.q)))).abandon()
-	case n.queued:
-		q := pointer(n.queue)
-		switch reason {
-		case whySemaphore:
-			(*Semaphore)(unsafe.Add(q, -int(unsafe.Offsetof(Semaphore{}.q)))).withdraw(n)
-		case whyRead:
-			(*RWMutex)(unsafe.Add(q, -int(unsafe.Offsetof(RWMutex{}.readers)))).withdraw(n, rwReader)
-		case whyWrite:
-			(*RWMutex)(unsafe.Add(q, -int(unsafe.Offsetof(RWMutex{}.writers)))).withdraw(n, rwWriter)
-		case whyBarrier:
-			(*Barrier)(unsafe.Add(q, -int(unsafe.Offsetof(Barrier{}.q)))).abandon(n)
-		default:
-			n.leave(nil)
-		}
-	}
-	for i := range uintptr(w.n) {
-		if x := (*Case)(pointer(w.nodes + i*unsafe.Sizeof(Case{}))); x.on != nil && !(resumed && w.claim == x.index) {
-			x.leave(nil)
-		}
-	}
-	if w.token != 0 && !(resumed && w.claim == claimCanceled) {
-		nodeAt(w.token).leave(nil)
 	}
 }

@@ -46,7 +46,8 @@ func (g *WaitGroup) Add(delta int) {
 //go:nosplit // see latch
 func (g *WaitGroup) add(delta int) bool {
 	me, _ := here()
-	g.q.latch.lock(me)
+	me.needRoom()
+	g.q.latch.lock()
 	for {
 		n := atomic.LoadInt32(&g.n)
 		next := int(n) + delta

@@ -13,7 +13,8 @@ import (
 // the caller may free q after its wait.
 func (q *queue) waitWhile(word *uint32, value uint32, l *Limit, reason why) error {
 	me, f := here()
-	q.latch.lock(me)
+	me.needRoom()
+	q.latch.lock()
 	if atomic.LoadUint32(word) != value {
 		q.latch.unlock()
 		return nil
@@ -39,7 +40,7 @@ func (q *queue) waitWhileAs(w *bounded, word *uint32, value uint32, b bound, rea
 	asm.StopRoom() // not to run out of stack in the queue
 	me, f := here()
 	w.begin(me, f, !b.none())
-	q.latch.lock(me)
+	q.latch.lock()
 	if atomic.LoadUint32(word) != value {
 		q.latch.unlock()
 		return nil
@@ -57,8 +58,7 @@ func (q *queue) waitWhileAs(w *bounded, word *uint32, value uint32, b bound, rea
 //
 //go:nosplit // see latch
 func (q *queue) drop(n *node) {
-	me, _ := here()
-	q.latch.lock(me)
+	q.latch.lock()
 	if n.queued {
 		q.remove(n)
 	}

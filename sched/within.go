@@ -50,7 +50,7 @@ func (p *parking) park(w *worker, f *fiber, reason string, b bound) error {
 	if b.token != nil {
 		p.cancel.whose, p.cancel.index = uintptr(unsafe.Pointer(&p.wait)), claimCanceled
 		p.token = uintptr(unsafe.Pointer(&p.cancel))
-		if !b.token.enter(w, &p.cancel) {
+		if !b.token.enter(&p.cancel) {
 			return ErrCanceled
 		}
 		f.flags |= hasToken

@@ -357,7 +357,9 @@ func (w *worker) readies(f *fiber) {
 	f.worker = uintptr(unsafe.Pointer(w))
 	w.enter()
 	f.setState(runnable)
-	w.push(f)
+	w.lower()
+	w.top = uintptr(unsafe.Pointer(f))
+	w.length++
 	w.leave()
 	if w.core.hungry.Load() != 0 {
 		w.call(feedFn, unsafe.Pointer(w.core))

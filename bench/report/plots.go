@@ -168,6 +168,9 @@ func programOf(c *comparison) (string, bool) {
 		if n, ok := strings.CutPrefix(part, "workers="); ok {
 			workers = n
 		}
+		if op, ok := strings.CutPrefix(part, "op="); ok && op != "join" {
+			base += " by " + op
+		}
 	}
 	if workers != c.procs {
 		return "", false // a CPU lies idle, or two share one

@@ -59,7 +59,7 @@ type recording struct {
 // quicken makes it one of minutes. Four rounds are what it takes to tell two
 // rows apart at all.
 func (r *recording) quicken() {
-	r.count, r.dear, r.benchtime, r.quick = 4, 0, "25ms", true
+	r.count, r.dear, r.benchtime, r.quick = 4, 0, "15ms", true
 }
 
 // A step is one part in one round, on some CPUs.
