@@ -32,7 +32,8 @@ import (
 // address, and harms nobody there.) So a Parker can lie on the stack of a thread
 // or a green thread; that of a goroutine, whose stack moves, lies off the heap or
 // in an object on it. Who publishes one must not run out of stack between that
-// and Await: see asm.ParkRoom.
+// and Await: see asm.ParkRoom. From Init to the end of its wait the caller waits
+// for nothing else: a scheduler could take the signal for what ends that.
 //
 // The zero Parker is ready for Init.
 type Parker struct {
