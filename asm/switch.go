@@ -113,6 +113,8 @@ func SetEnded(fn *func(worker uintptr) (next *Context, left *uint32)) {
 
 // Current returns the TCB of the calling thread, or nil when the caller is not
 // one of our threads. It costs about a nanosecond, and is safe anywhere.
+//
+//go:nosplit // package lwp calls it where a stack must not run out
 func Current() *TCB { return currentFn() }
 
 // Worker returns TCB.Worker of the calling thread, or 0 when the caller is not

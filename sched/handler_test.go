@@ -251,6 +251,84 @@ func TestSmallStacksAtTheBridge(t *testing.T) {
 	}, &diver{h: h})
 }
 
+// TestOverflowLosesNoWakeUp has a fiber whose stack may run out send and receive
+// where somebody waits for that: he goes on if it happened.
+func TestOverflowLosesNoWakeUp(t *testing.T) {
+	s := begin(t, 1)
+	type diver struct {
+		r          *lwp.Ring[uint64]
+		deep, what int
+		ok         bool
+	}
+	overflows, fine := 0, 0
+	for what := range 2 {
+		for deep := 0; deep < 1<<11; deep += 16 << (deep >> 9) {
+			r := newRing(t, 1, lwp.RingKind(deep/16%3))
+			full := uint64(0)
+			if what == 1 {
+				full = 1
+				want(t, "TrySend", r.TrySend(1), nil)
+			}
+			over := make(chan error, 1)
+			go func() {
+				err := error(nil)
+				if what == 1 {
+					err = r.Send(2)
+				} else {
+					_, err = r.Recv()
+				}
+				over <- err
+			}()
+			time.Sleep(100 * time.Microsecond) // most often it waits by then
+			d := &diver{r: r, deep: deep, what: what}
+			f := spawnAttr(t, s, func(d *diver) { d.ok = passes(d.deep, d.what, d.r) }, d, sched.Attr{StackSize: 2 << 10})
+			err := f.Join()
+			fault := (*lwp.Fault)(nil)
+			switch {
+			case err == nil && d.ok:
+				fine++
+			case errors.As(err, &fault) && fault.Reason == lwp.StackOverflow:
+				overflows++
+			default:
+				t.Fatalf("at depth %d: %v, ok %v", deep, err, d.ok)
+			}
+			gone := false
+			lwptest.Eventually(t, "the other side", func() bool {
+				select {
+				case err := <-over:
+					want(t, "the other side", err, nil)
+					gone = true
+				default:
+				}
+				return gone || r.Len() == int(full) && err != nil
+			})
+			r.Close()
+			if !gone {
+				<-over
+			}
+			r.Free()
+		}
+	}
+	if overflows == 0 || fine == 0 {
+		t.Errorf("%d overflows, %d went well", overflows, fine)
+	}
+}
+
+//go:noinline
+func passes(deep, what int, r *lwp.Ring[uint64]) bool {
+	if deep >= 16 {
+		var b [2]uint64
+		ok := passes(deep-64, what, r)
+		b[deep&1]++
+		return ok && b[0]+b[1] == 1
+	}
+	if what == 0 {
+		return r.TrySend(1) == nil
+	}
+	v, err := r.TryRecv()
+	return err == nil && v == 1
+}
+
 // act makes a call with about deep bytes of the stack in use.
 //
 //go:noinline

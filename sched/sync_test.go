@@ -55,12 +55,17 @@ func muster[T any](c *crew, fn func(*T), args []T) {
 	}
 }
 
-// end waits for all.
-func (c *crew) end() {
+// gather waits for all.
+func (c *crew) gather() {
 	for _, w := range c.wait {
 		w()
 	}
 	c.wait = nil
+}
+
+// end waits for all, and they are the last.
+func (c *crew) end() {
+	c.gather()
 	for _, s := range c.s {
 		s.Release()
 	}
@@ -237,6 +242,8 @@ func TestLimitsEndEveryWait(t *testing.T) {
 		make func(v *visit)
 		want error
 	}
+	all := newCrew(t, 1)
+	defer all.end()
 	for kind := range numWaits {
 		for _, how := range []bounded{
 			{"passed", func(v *visit) { v.limit = sched.For(0) }, sched.ErrTimeout},
@@ -249,7 +256,7 @@ func TestLimitsEndEveryWait(t *testing.T) {
 			{"let go, zero limit", func(v *visit) {}, nil},
 		} {
 			t.Run(waitNames[kind]+"/"+strings.ReplaceAll(how.name, " ", "-"), func(t *testing.T) {
-				c := newCrew(t, 1)
+				c := &crew{t: t, s: all.s}
 				w := new(ward)
 				w.close()
 				if kind == forOnce {
@@ -289,7 +296,7 @@ func TestLimitsEndEveryWait(t *testing.T) {
 					}
 					w.free(kind)
 				}
-				c.end()
+				c.gather()
 				for i := range visits {
 					want(t, "a wait", visits[i].err.err(), how.want)
 				}
