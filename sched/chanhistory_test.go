@@ -186,7 +186,7 @@ func TestChannelHistoriesAreLinear(t *testing.T) {
 		for _, workers := range []int{1, 2, 8} {
 			t.Run(fmt.Sprintf("cap=%d/workers=%d", room, workers), func(t *testing.T) {
 				crew := newCrew(t, workers)
-				f := &fair{deals: make([][dealers][dealsEach]deal, lwptest.Count(300, 100))}
+				f := &fair{deals: make([][dealers][dealsEach]deal, lwptest.Count(300, 50))}
 				for range f.deals {
 					f.c = append(f.c, sched.MakeChan[int](room))
 				}

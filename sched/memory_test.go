@@ -87,7 +87,7 @@ func TestParkedFiberTakesLittle(t *testing.T) {
 func TestMemoryOfABurstGoesBack(t *testing.T) {
 	lwptest.NotEmulated(t, "resident memory")
 	s := beginWith(t, sched.Config{Workers: 2, StackSize: sched.MinStackSize})
-	for range 2 {
+	for range lwptest.Count(2, 1) { // each waits a second
 		c := newCrowd(50_000)
 		before := lwptest.Resident()
 		s.Hold()

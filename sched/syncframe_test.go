@@ -128,7 +128,7 @@ func frames(t *testing.T, kind, n int) {
 	tenants := make([]tenant, n)
 	var fs []sched.Fiber
 	for i := range tenants {
-		tenants[i].kind, tenants[i].n = kind, lwptest.Count(8000, 2000)*stressFactor()/n
+		tenants[i].kind, tenants[i].n = kind, lwptest.Count(8000, 1000)*stressFactor()/n
 		fs = append(fs, spawn(t, c.s[1-i/2%2], lodgeOn, &tenants[i]))
 	}
 	muster(c, evict, tenants)

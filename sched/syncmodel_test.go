@@ -306,7 +306,7 @@ func TestHistoriesAreLinear(t *testing.T) {
 
 func histories(t *testing.T, kind, workers int) {
 	c := newCrew(t, workers)
-	st := &stage{kind: kind, rounds: lwptest.Count(400, 150)}
+	st := &stage{kind: kind, rounds: lwptest.Count(400, 60)}
 	st.bar.Init(actors)
 	st.s.Release(permits)
 	cast := make([]actor, actors)

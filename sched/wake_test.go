@@ -79,7 +79,7 @@ func TestNaiveParkingLosesWakeups(t *testing.T) {
 	s := begin(t, 2)
 	s.Widen(true)
 	for round := range 100 {
-		h := &handoff{n: 1000, patience: futex.Monotonic() + int64(time.Second)}
+		h := &handoff{n: 1000, patience: futex.Monotonic() + int64(time.Second)/int64(lwptest.Count(1, 4))}
 		f := spawn(t, s, handOff, h)
 		within(t, "Join", f.Join)
 		if h.lost.Load() {
@@ -104,9 +104,10 @@ func TestIdleWorkersCostNothing(t *testing.T) {
 	ids := s.Threads()
 	before := ticks(t, ids)
 	stats := s.Stats()
-	time.Sleep(time.Second)
+	length := time.Second / time.Duration(lwptest.Count(1, 3))
+	time.Sleep(length)
 	if d := ticks(t, ids) - before; d > 20*time.Millisecond {
-		t.Errorf("idle workers took %v of CPU time in a second", d)
+		t.Errorf("idle workers took %v of CPU time in %v", d, length)
 	}
 	if now := s.Stats(); now.Switches != stats.Switches || now.Spins > stats.Spins+1000 {
 		t.Errorf("idle workers did something: %+v, then %+v", stats, now)
