@@ -78,7 +78,7 @@ func TestSpawnExecReportsWhatFailed(t *testing.T) {
 	if err := os.WriteFile(plain, []byte("no program"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for range lwptest.Count(100, 20) {
+	for range lwptest.Count(100, 5) {
 		for _, c := range []struct {
 			path  string
 			attr  lwp.ExecAttr

@@ -408,7 +408,7 @@ func TestKcmpErrors(t *testing.T) {
 
 func TestProcessTableIsBounded(t *testing.T) {
 	begin(t)
-	end := time.Now().Add(20 * time.Second)
+	end := time.Now().Add(5 * time.Second)
 	var all []lwp.Process
 	s := shared[scene](t)
 	n := lwptest.Count(1200, 600) // more than a chunk
