@@ -1,6 +1,7 @@
 package lwp_test
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,7 +75,8 @@ func TestParkerSignalsAreNeitherLostNorLate(t *testing.T) {
 		run(threads&1 != 0, (*duel).wait)
 		run(threads&2 != 0, (*duel).signal)
 		lwptest.Within(t, "the duel", wg.Wait)
-		if d.came != d.signals || d.came+d.late != d.n || d.came == 0 && d.n > 100 {
+		// On one CPU the waiter can be ahead all the time.
+		if d.came != d.signals || d.came+d.late != d.n || d.came == 0 && runtime.NumCPU() > 1 && d.n > 100 {
 			t.Errorf("%d signals, %d came, %d of %d were late", d.signals, d.came, d.late, d.n)
 		}
 	}
