@@ -57,7 +57,10 @@ func Select(cases ...Case) (int, error) {
 		return choose(cases, nil)
 	}
 	if !me.canStop() {
-		if me.call(pollFn, unsafe.Pointer(me)); !me.canStop() {
+		// What next does then: a look at everything, and the oldest have their
+		// turn, whom those that wake each other here would keep waiting for ever.
+		Yield()
+		if me = self(); !me.canStop() {
 			return choose(cases, nil)
 		}
 	}
