@@ -8,8 +8,9 @@ var OnOwnStack = map[string]func(unsafe.Pointer){
 	"seal": sealFn, "sent": sentFn, "post": postFn, "newCall": newCallFn, "freeCall": freeCallFn, "submit": submitFn,
 }
 
-// Naive has those who wait for r sleep without a second look.
-func (r *Ring[T]) Naive() { r.naive = true }
+// Widen has those who wait for r dawdle before they enter the list; naive has
+// them sleep then without a second look.
+func (r *Ring[T]) Widen(naive bool) { r.window, r.naive = 2000, naive }
 
 // Waiting returns how many wait to receive from r.
 func (r *Ring[T]) Waiting() (n int) {

@@ -133,8 +133,9 @@ type ring struct {
 	mask   uint64
 	shift  uint8
 	kind   RingKind
-	fenced bool // asm.Fence does not work here, or the race detector is to know: store with a fence
-	naive  bool // for a test: those who wait do not look once more
+	fenced bool   // asm.Fence does not work here, or the race detector is to know: store with a fence
+	window uint16 // for a test: how long it is from the last look to step 1
+	naive  bool   // for a test: steps 2 and 3 are left out
 	size   uintptr
 	_      [128]byte
 

@@ -353,10 +353,8 @@ func (p *pingPong) ask() {
 
 func playPingPong(t *testing.T, kind lwp.RingKind, n int, naive bool, patience time.Duration) *pingPong {
 	p := &pingPong{to: newRing[uint64](t, 1, kind), from: newRing[uint64](t, 1, kind), n: n, patience: patience}
-	if naive {
-		p.to.Naive()
-		p.from.Naive()
-	}
+	p.to.Widen(naive)
+	p.from.Widen(naive)
 	th := start(t, (*pingPong).answer, p)
 	p2 := *p
 	th2 := start(t, (*pingPong).ask, &p2)

@@ -172,6 +172,9 @@ var (
 	listFn = func(p unsafe.Pointer) {
 		w := (*ringWait)(p)
 		r := (*ring)(pointer(w.r))
+		for range r.window {
+			asm.Relax()
+		}
 		r.mu.Lock()
 		if atomic.LoadUint32(&r.flags)&ringClosed != 0 || r.slots == 0 {
 			w.skip = 1
