@@ -7,13 +7,19 @@ import "unsafe"
 // Context is where a green thread stands while it does not run. It lies off
 // the Go heap.
 type Context struct {
-	SP    uintptr // stack pointer; its low bit is set until the context first runs
+	SP    uintptr // stack pointer, and in its low bits what kind it is of
 	BP    uintptr // frame pointer; until the context first runs, the func(unsafe.Pointer) value to call
 	Guard uintptr // g.stackguard0 while it runs
 }
 
-// fresh is the bit of Context.SP that says that the context has never run.
-const fresh = 1
+// Bits of Context.SP.
+const (
+	fresh   = 1 << iota // the context has never run
+	returns             // it is in SwitchReturn, on amd64
+)
+
+// ResultAt is how far below a Context the byte lies that SwitchReturn returns.
+const ResultAt = 11
 
 // StartRoom is how many bytes below the end of a stack a new context's SP
 // lies: the argument of its function is there, which is also the room where a
@@ -32,6 +38,10 @@ func (c *Context) Init(hi, fn, arg uintptr) {
 
 // Fresh says whether c has never run.
 func (c *Context) Fresh() bool { return c.SP&fresh != 0 }
+
+// Top returns the address of the return address with which c, which is not
+// fresh, goes on.
+func (c *Context) Top() uintptr { return c.SP &^ (fresh | returns) }
 
 // The switch is called through func values that hold its address, not by name:
 // a call by name goes through a wrapper that moves the arguments to the stack
@@ -126,5 +136,9 @@ func Worker() uintptr { return workerFn() }
 // conventionHolds says whether arguments and results are in the registers in
 // which the code above expects them.
 func conventionHolds() bool {
-	return probeABIFn(1, 20, 300, 4000, 50000) == 54321
+	n, err := returned(4321)
+	return probeABIFn(1, 20, 300, 4000, 50000) == 54321 && n == 54321 && err == nil
 }
+
+//go:noinline
+func returned(n int) (int, error) { return Return(n+50000, nil) }

@@ -12,6 +12,7 @@ import (
 // a package variable, as a thread's memory must.
 type lab struct {
 	thread [2]Context
+	result [16]byte // what SwitchReturn finds below c[0]
 	c      [2]Context
 	stack  [2][16 << 10]byte
 	word   uint64
@@ -174,6 +175,64 @@ func TestSwitchIf(t *testing.T) {
 		l.note('h')
 	})
 	l.steady(t, "abcdfegeh")
+}
+
+// waits holds what its caller must find again, and may be gone when it returns.
+//
+//go:noinline
+func (l *lab) waits(to *Context, seed int) bool {
+	var room [8]int
+	room[seed&7] = seed
+	l.note(byte('0' + room[seed&7]))
+	return SwitchReturn(&l.c[0], to, &l.free)
+}
+
+//go:noinline
+func (l *lab) asks(to *Context, seed int, want bool) {
+	a, f, s := seed*3, float64(seed)/7, "text"
+	l.result[len(l.result)-ResultAt] = 2 // neither
+	l.free = 1
+	got := l.waits(to, seed)
+	l.expect(got == want && l.free == 0 && a == seed*3 && f == float64(seed)/7 && s == "text" && Current().G.StackGuard0 == l.c[0].Guard)
+}
+
+// TestSwitchReturn: what waits in SwitchReturn is back in the caller's caller with
+// the byte below its context, whichever way it is switched to.
+func TestSwitchReturn(t *testing.T) {
+	result := func(l *lab, ok byte) { l.result[len(l.result)-ResultAt] = ok }
+	l := onLab(t, func(b *block) {
+		l := &bench
+		main := &l.thread[0]
+		main.Guard = b.G.StackGuard0
+		l.next = main
+		l.lay(0, func(l *lab) {
+			l.asks(&l.thread[0], 1, true)
+			l.asks(&l.thread[0], 2, false)
+			l.asks(&l.thread[0], 3, true)
+			l.asks(&l.c[1], 4, true) // to one that is fresh
+			l.asks(&l.thread[0], 5, false)
+			n, err := Return(6, nil) // which ends this function, if it is inlined
+			l.expect(n == 6 && err == nil)
+		})
+		l.lay(1, func(l *lab) {
+			l.note('f')
+			l.next = &l.c[0] // by an end
+			l.result[len(l.result)-ResultAt] = 1
+		})
+		Switch(main, &l.c[0], &l.left)
+		l.expect(!l.c[0].Fresh() && l.within(0, l.c[0].Top()))
+		result(l, 1)
+		Switch(main, &l.c[0], &l.left)
+		result(l, 0)
+		l.word = 1
+		l.expect(SwitchIf(main, &l.c[0], &l.word, 1, 2))
+		result(l, 1)
+		SwitchJump(main, &l.c[0], &l.left)
+		l.next = main
+		result(l, 0)
+		SwitchJump(main, &l.c[0], &l.left) // back by the end of c[0]
+	})
+	l.steady(t, "1234fe5e")
 }
 
 // TestEndsAreChained: what ends is followed by what was never run, and by Leave.

@@ -63,7 +63,8 @@ func Blocking[T any](fn func(*T), arg *T) error {
 		fn(arg)
 		return nil
 	}
-	k := call{fn: *(*uintptr)(unsafe.Pointer(&fn)), arg: uintptr(unsafe.Pointer(arg))}
+	var k call
+	k.fn, k.arg = *(*uintptr)(unsafe.Pointer(&fn)), uintptr(unsafe.Pointer(arg))
 	return w.block(&k)
 }
 

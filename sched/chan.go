@@ -58,27 +58,10 @@ func (c *Chan[T]) bare() *channel { return (*channel)(unsafe.Pointer(c)) }
 //
 // Errors: ErrChanClosed.
 func (c *Chan[T]) Send(v T) error {
-	b := c.bare()
-	if b == nil {
-		return forever(nil, whySendNil)
-	}
-	b.q.latch.lock()
-	if b.hasRoom() {
-		move(b.back(unsafe.Sizeof(v)), noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v))
-		b.q.latch.unlock()
+	if c.bare().send(unsafe.Pointer(&v), unsafe.Sizeof(v)) {
 		return nil
 	}
-	me, err := b.send(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), nil)
-	if me == nil {
-		return err
-	}
-	var s single
-	f, to := b.q.halt(me, &s, uintptr(unsafe.Pointer(&v)), toSend, whySend)
-	asm.Switch(&f.Context, &to.Context, b.q.release())
-	if !s.ok {
-		return ErrChanClosed
-	}
-	return nil
+	return ErrChanClosed
 }
 
 // SendWithin is Send with a limit.
@@ -89,9 +72,7 @@ func (c *Chan[T]) SendWithin(v T, l Limit) error {
 	if b == nil {
 		return forever(&l, whySendNil)
 	}
-	b.q.latch.lock()
-	_, err := b.send(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), &l)
-	return err
+	return b.outside(toSend, noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), &l)
 }
 
 // TrySend is Send that does not wait.
@@ -104,25 +85,8 @@ func (c *Chan[T]) TrySend(v T) error {
 // Recv returns the next value, and waits until there is one; or the zero value
 // and false if c is closed and there is none.
 func (c *Chan[T]) Recv() (v T, ok bool) {
-	b := c.bare()
-	if b == nil {
-		forever(nil, whyRecvNil)
-		return v, false
-	}
-	b.q.latch.lock()
-	if b.hasValue() {
-		move(noescape(unsafe.Pointer(&v)), b.front(unsafe.Sizeof(v)), unsafe.Sizeof(v))
-		b.q.latch.unlock()
-		return v, true
-	}
-	me, err := b.recv(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), nil)
-	if me == nil {
-		return v, err == nil
-	}
-	var s single
-	f, to := b.q.halt(me, &s, uintptr(unsafe.Pointer(&v)), toRecv, whyRecv)
-	asm.Switch(&f.Context, &to.Context, b.q.release())
-	return v, s.ok
+	ok = c.bare().recv(unsafe.Pointer(&v), unsafe.Sizeof(v))
+	return v, ok
 }
 
 // RecvWithin is Recv with a limit.
@@ -133,8 +97,7 @@ func (c *Chan[T]) RecvWithin(l Limit) (v T, err error) {
 	if b == nil {
 		return v, forever(&l, whyRecvNil)
 	}
-	b.q.latch.lock()
-	_, err = b.recv(noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), &l)
+	err = b.outside(toRecv, noescape(unsafe.Pointer(&v)), unsafe.Sizeof(v), &l)
 	return v, err
 }
 

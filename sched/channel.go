@@ -176,24 +176,33 @@ func (c *channel) tryRecv(me *worker, value unsafe.Pointer, size uintptr) (n *no
 	return nil, notReady
 }
 
-// send is the rest of a Send that holds the latch. It gives that back, unless it
-// returns a worker: then the running fiber has to wait, and can halt. What two
-// fibers of one scheduler do that wait for each other comes first.
+// send is Chan.Send without the type, and reports false if c is closed. What two
+// fibers of one scheduler do that wait for each other comes first. Send is inlined,
+// so that a fiber that has waited is back at its own code after one jump.
 //
-//go:nosplit // see latch
-func (c *channel) send(value unsafe.Pointer, size uintptr, l *Limit) (*worker, error) {
+//go:noinline // asm.SwitchReturn wants its frame
+func (c *channel) send(value unsafe.Pointer, size uintptr) bool {
+	if c == nil {
+		return forever(nil, whySendNil) == nil
+	}
+	c.q.latch.lock()
+	if c.hasRoom() {
+		move(c.back(size), value, size)
+		c.q.latch.unlock()
+		return true
+	}
 	me := self()
 	if me == nil {
 		c.q.latch.unlock()
-		return nil, c.outside(toSend, value, size, l)
+		return c.outside(toSend, value, size, nil) == nil
 	}
-	if n := c.nearby(me, toRecv); n != nil {
+	if c.q.isNear(me, toRecv) {
+		n := c.q.shift()
 		move(pointer(n.value), value, size)
 		n.ok = true
-		f := (*fiber)(pointer(n.of().fiber))
 		c.q.latch.unlock()
-		me.readies(f)
-		return nil, nil
+		me.readies(n.owner())
+		return true
 	}
 	n, out := c.trySend(me, value, size)
 	if out != notReady {
@@ -201,75 +210,85 @@ func (c *channel) send(value unsafe.Pointer, size uintptr, l *Limit) (*worker, e
 		if n != nil {
 			n.resume(me)
 		}
-		return nil, outcomes[out]
+		return out == done
 	}
-	if l != nil || !me.canHalt() {
+	if !me.canHalt() {
 		c.q.latch.unlock()
-		return nil, c.within(toSend, value, size, l)
+		return c.within(toSend, value, size, nil) == nil
 	}
-	return me, nil
+	f, to := c.q.halt(me, uintptr(value), toSend, whySend)
+	return asm.SwitchReturn(&f.Context, &to.Context, c.q.release())
 }
 
-// recv is the rest of a Recv, as send is.
+// recv is Chan.Recv, as send is Send.
 //
-//go:nosplit // see latch
-func (c *channel) recv(value unsafe.Pointer, size uintptr, l *Limit) (*worker, error) {
+//go:noinline // as send
+func (c *channel) recv(value unsafe.Pointer, size uintptr) bool {
+	if c == nil {
+		return forever(nil, whyRecvNil) == nil
+	}
+	c.q.latch.lock()
+	if c.hasValue() {
+		move(value, c.front(size), size)
+		c.q.latch.unlock()
+		return true
+	}
 	me := self()
 	if me == nil {
 		c.q.latch.unlock()
-		return nil, c.outside(toRecv, value, size, l)
+		return c.outside(toRecv, value, size, nil) == nil
 	}
-	if c.cap == 0 {
-		if c.q.first == 0 && !c.closed && l == nil && me.canHalt() {
-			return me, nil
-		}
-		if n := c.nearby(me, toSend); n != nil {
+	if c.q.first != 0 || c.closed || !me.canHalt() {
+		if c.cap == 0 && c.q.isNear(me, toSend) {
+			n := c.q.shift()
 			move(value, pointer(n.value), size)
 			n.ok = true
-			f := (*fiber)(pointer(n.of().fiber))
 			c.q.latch.unlock()
-			me.readies(f)
-			return nil, nil
+			me.readies(n.owner())
+			return true
+		}
+		n, out := c.tryRecv(me, value, size)
+		if out != notReady {
+			c.q.latch.unlock()
+			if n != nil {
+				n.resume(me)
+			}
+			return out == done
+		}
+		if !me.canHalt() {
+			c.q.latch.unlock()
+			return c.within(toRecv, value, size, nil) == nil
 		}
 	}
-	n, out := c.tryRecv(me, value, size)
-	if out != notReady {
-		c.q.latch.unlock()
-		if n != nil {
-			n.resume(me)
-		}
-		return nil, outcomes[out]
-	}
-	if l != nil || !me.canHalt() {
-		c.q.latch.unlock()
-		return nil, c.within(toRecv, value, size, l)
-	}
-	return me, nil
+	f, to := c.q.halt(me, uintptr(value), toRecv, whyRecv)
+	return asm.SwitchReturn(&f.Context, &to.Context, c.q.release())
 }
 
-// nearby takes the first node if it is of a kind and of a fiber that is off its
-// stack, of me's scheduler; under the latch.
+// isNear says whether the first node is of a kind and the own one of a fiber of
+// me's scheduler, which is off its stack then; under the latch.
 //
 //go:nosplit // see latch
-func (c *channel) nearby(me *worker, kind uint8) *node {
-	if c.q.first == 0 {
-		return nil
-	}
-	n := nodeAt(c.q.first)
-	if w := n.of(); n.kind != kind || !w.off || w.many || !w.local(me) {
-		return nil
-	}
-	c.q.first = n.next
+func (q *queue) isNear(me *worker, kind uint8) bool {
+	n := nodeAt(q.first)
+	return n != nil && n.own && n.kind == kind && n.owner().own().local(me)
+}
+
+// shift takes the first node out; under the latch.
+//
+//go:nosplit // see latch
+func (q *queue) shift() *node {
+	n := nodeAt(q.first)
+	q.first = n.next
 	if n.next == 0 {
-		c.q.last = 0
+		q.last = 0
 	} else {
 		nodeAt(n.next).prev = 0
 	}
+	n.queued = false
 	return n
 }
 
-// outside is the rest of a Send or Recv of one that is no fiber, and does not
-// hold the latch.
+// outside is a send or recv with a limit, or of one that is no fiber.
 func (c *channel) outside(kind uint8, value unsafe.Pointer, size uintptr, l *Limit) error {
 	if err := c.once(kind, value, size); err != ErrNotReady {
 		return err

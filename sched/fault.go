@@ -23,7 +23,7 @@ func stackOf(sp uintptr) (lo, hi uintptr) {
 	if lo, hi = w.running().stack(); sp < lo || sp >= hi {
 		return 0, 0
 	}
-	return lo, hi
+	return lo, hi + ownRoom // the size that was asked for
 }
 
 func faulted(name []byte) (pc, sp uintptr) {
@@ -33,5 +33,5 @@ func faulted(name []byte) (pc, sp uintptr) {
 	if f.flags&hasName != 0 {
 		copy(name, f.name[:])
 	}
-	return asm.FaultedPC(), uintptr(unsafe.Pointer(f)) - asm.StartRoom
+	return asm.FaultedPC(), uintptr(unsafe.Pointer(f)) - ownRoom - asm.StartRoom
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // A fiber is the descriptor of a green thread. It lies at the upper end of the
-// fiber's own slot, above its stack, off the Go heap: a switch touches the
+// fiber's own slot, above its stack and its own single, off the Go heap: a switch touches the
 // line of the descriptor and the lines next to it at the top of the stack,
 // which the hardware fetches together. A slot is two lines more than a power of
 // two, so the tops of stacks spread over the sets of the caches without
@@ -235,7 +235,7 @@ func (c *core) letGo() { c.users.Add(-1) }
 //go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) stack() (lo, hi uintptr) {
 	hi = uintptr(unsafe.Pointer(f))
-	return hi - sizeOf(f.link().class()), hi
+	return hi - sizeOf(f.link().class()), hi - ownRoom
 }
 
 // stop notes why and since when f does not run. reason is a constant's text.

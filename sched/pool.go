@@ -90,6 +90,7 @@ func (p *pool) unused(c *core, class int) (*fiber, syscall.Errno) {
 	f.word = firstWord(f.serial)
 	lo, _ := f.stack()
 	f.Guard = lo + guard
+	f.settle(c)
 	return f, 0
 }
 

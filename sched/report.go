@@ -193,7 +193,7 @@ func (f *fiber) info(now uint64, rate float64) (i FiberInfo, ok bool) {
 			if i.Worker > 0 && state == runnable && atomic.LoadUintptr(&f.on().current) == uintptr(unsafe.Pointer(f)) {
 				i.State = "running"
 			} else if !f.Fresh() {
-				i.Trace = trace(f.SP, f.BP, lo, hi)
+				i.Trace = trace(f.Top(), f.BP, lo, hi)
 			}
 		}
 		if atomic.LoadUint32(&f.state) == state && atomic.LoadUint64(&f.serial) == serial {

@@ -79,8 +79,9 @@ func Select(cases ...Case) (int, error) {
 	}
 	nodes := w.nodes[:len(cases)]
 	to := w.halt(me, f, first, cases, nodes)
-	asm.Switch(&f.Context, &to.Context, (*uint32)(noescape(unsafe.Pointer(&w.going))))
-	return w.chosen(cases, nodes)
+	asm.SwitchJump(&f.Context, &to.Context, (*uint32)(noescape(unsafe.Pointer(&w.going))))
+	w.leaveAll(nodes, true) // before the stack can run out
+	return asm.Return(w.chosen(cases, nodes))
 }
 
 // SelectWithin is Select with a limit.
@@ -228,7 +229,6 @@ func (w *wait) beginAll(me *worker, f *fiber, nodes []node) {
 
 // chosen is the end of a Select that has waited, without a limit.
 func (w *wait) chosen(cases []Case, nodes []node) (int, error) {
-	w.leaveAll(nodes, true)
 	i := int(w.claim) - 1
 	if cases[i].again(&nodes[i]) {
 		return choose(cases, nil)

@@ -82,7 +82,7 @@ func spawn(fn, arg uintptr) (Fiber, error) {
 		w.free.n--
 	}
 	f := l.fiber()
-	f.Init(uintptr(unsafe.Pointer(f)), fn, arg)
+	f.Init(uintptr(unsafe.Pointer(f))-ownRoom, fn, arg)
 	f.worker = uintptr(unsafe.Pointer(w))
 	h := Fiber{f.serial, l}
 	w.stats.spawns++
@@ -148,7 +148,7 @@ func (a *Attr) class(c *core) (int, error) {
 //
 //go:nosplit // a stack that runs out must not do so here: see fiber
 func (f *fiber) prepare(c *core, fn, arg uintptr, a *Attr) {
-	f.Init(uintptr(unsafe.Pointer(f)), fn, arg)
+	f.Init(uintptr(unsafe.Pointer(f))-ownRoom, fn, arg)
 	f.name = [16]byte{}
 	if a.Name != "" {
 		copy(f.name[:], a.Name)

@@ -6,7 +6,6 @@ import (
 	"unsafe"
 
 	"lwprt/asm"
-	"lwprt/futex"
 	"lwprt/lwp"
 )
 
@@ -138,8 +137,7 @@ func Park(reason string) {
 //
 // Context: fiber; elsewhere it is lwp.Sleep.
 func ParkFor(reason string, d time.Duration) bool {
-	me, _ := here()
-	return parkUntil(reason, later(clockNow(me), int64(d)), token)
+	return parkFor(reason, d, token)
 }
 
 // Sleep suspends the calling fiber for at least d. An Unpark meanwhile is kept
@@ -157,15 +155,15 @@ func Sleep(d time.Duration) {
 		Yield()
 		return
 	}
-	parkUntil("sleep", later(clockNow(w), int64(d)), 0)
+	parkFor("sleep", d, 0)
 }
 
-// parkUntil waits for the deadline or one of the bits of until, token or none,
-// and reports whether it was that.
-func parkUntil(reason string, at int64, until uint64) bool {
+// parkFor waits for d or one of the bits of until, token or none, and reports
+// whether it was that.
+func parkFor(reason string, d time.Duration, until uint64) bool {
 	w := self()
 	if w == nil || w.idle() {
-		lwp.Sleep(time.Duration(at - futex.Monotonic()))
+		lwp.Sleep(d)
 		return false
 	}
 	f := w.running()
@@ -179,7 +177,7 @@ func parkUntil(reason string, at int64, until uint64) bool {
 	}
 	asm.StopRoom()
 	e := entry{owner: uintptr(unsafe.Pointer(f))}
-	w.core.arm(w, &e, at)
+	w.core.armIn(w, &e, int64(d))
 	for {
 		word := atomic.LoadUint64(&f.word)
 		if word&(fired|until) != 0 {

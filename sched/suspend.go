@@ -184,8 +184,9 @@ func (f *fiber) abandon() {
 	default:
 		return
 	}
+	own := w == &f.own().wait
 	switch n := &(*single)(unsafe.Pointer(w)).node; {
-	case w.nodes != 0:
+	case !own && w.nodes != 0:
 	case n.queue == 0: // a JoinWithin's, or nothing but a Token
 		if n.value != 0 {
 			freeBlock(pointer(n.value))
@@ -206,6 +207,9 @@ func (f *fiber) abandon() {
 		default:
 			n.leave(nil)
 		}
+	}
+	if own {
+		return
 	}
 	for i := range uintptr(w.n) {
 		if n := nodeAt(w.nodes + i*unsafe.Sizeof(node{})); !resumed || w.claim != n.index {

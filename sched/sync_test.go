@@ -23,7 +23,7 @@ type crew struct {
 func newCrew(t testing.TB, workers int) *crew {
 	c := &crew{t: t}
 	for i := range c.s {
-		c.s[i] = begin(t, workers)
+		c.s[i] = beginWith(t, sched.Config{Workers: workers, StackSize: 8 << 10})
 		c.s[i].Hold() // what they wait for may come from elsewhere
 	}
 	return c

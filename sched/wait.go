@@ -63,20 +63,22 @@ type node struct {
 	queued     bool    // under the latch
 	ok         bool    // what the waker says
 	kind       uint8   // what the waiter wants, if there are several things
+	own        bool    // it is the fiber's own node
 }
 
 // A wait is what its nodes have in common.
 type wait struct {
-	fiber uintptr // *fiber; 0 for a thread or goroutine
-	core  uintptr // the fiber's scheduler
 	nodes uintptr // *node, the first of n in a row; 0 if there is one node, right after the wait
 	token uintptr // *node, in the queue of a Token; or 0
 	n     uint32
 	claim uint32 // 0, then what ended the wait, where many can
 	word  uint32 // futex word of one that is no fiber: 1 when it has been resumed
+
+	fiber uintptr // *fiber; 0 for a thread or goroutine. A fiber's own wait begins here
+	core  uintptr // the fiber's scheduler
+	going uint32  // not 0 while the fiber may still be on its stack,
+	off   bool    // or, unless this is set, always
 	many  bool
-	off   bool   // the fiber is off its stack when a node of it can be found, or soon:
-	going uint32 // until this is 0
 }
 
 // Values of wait.claim beside the indexes of nodes.
@@ -89,6 +91,35 @@ const (
 type single struct {
 	wait
 	node
+}
+
+// A fiber's own single lies between its stack and its descriptor, but for what
+// only other waits need. It is for waits that have no other end, and whose fiber
+// is off its stack when the node can be found. What is the same each time is there
+// from the first use of the slot on.
+const (
+	ownFrom = unsafe.Offsetof(wait{}.fiber)
+	ownNode = unsafe.Offsetof(single{}.node) - ownFrom
+	ownRoom = (unsafe.Sizeof(single{}) - ownFrom + 15) &^ 15 // keeps the stack aligned
+)
+
+var _ = [1]struct{}{}[ownRoom-ownNode-unsafe.Offsetof(node{}.ok)-asm.ResultAt]
+
+//go:nosplit // as node.of
+func (f *fiber) own() *single {
+	return (*single)(pointer(uintptr(unsafe.Pointer(f)) - ownRoom - ownFrom))
+}
+
+// owner returns the fiber whose own node n is.
+//
+//go:nosplit // as node.of
+func (n *node) owner() *fiber { return (*fiber)(unsafe.Add(unsafe.Pointer(n), ownRoom-ownNode)) }
+
+// settle prepares f's own single; c is the scheduler that has the slot.
+func (f *fiber) settle(c *core) {
+	s := f.own()
+	s.fiber, s.core, s.off = uintptr(unsafe.Pointer(f)), uintptr(unsafe.Pointer(c)), true
+	s.whose, s.index, s.node.own = uintptr(unsafe.Pointer(&s.wait)), 1, true
 }
 
 // A bounded is a wait in one queue, and maybe in a Token's.
@@ -171,12 +202,12 @@ func here() (*worker, *fiber) {
 //
 //go:nosplit // as node.of
 func (q *queue) await(me *worker, value uintptr, kind uint8, reason why) (ok bool) {
-	var s single
 	if me.canStop() {
-		f, to := q.halt(me, &s, value, kind, reason)
+		f, to := q.halt(me, value, kind, reason)
 		asm.Switch(&f.Context, &to.Context, q.release())
-		return s.ok
+		return f.own().ok
 	}
+	var s single
 	f := me.running()
 	s.begin(me, f, false)
 	s.value, s.kind = value, kind
@@ -198,23 +229,22 @@ func (w *worker) canStop() bool { return w.tick > 1 }
 //go:nosplit // as node.of
 func (w *worker) canHalt() bool { return w != nil && w.tick > 1 && !w.idle() }
 
-// halt has the running fiber wait in q with s, but for the switch to what is to
-// run next, which gives q's latch back:
+// halt has the running fiber wait in q with its own node, but for the switch to
+// what is to run next, which gives q's latch back:
 //
-//	f, to := q.halt(me, &s, ...)
+//	f, to := q.halt(me, ...)
 //	asm.Switch(&f.Context, &to.Context, q.release())
 //
 // So the fiber is off its stack before anybody can find it: whoever takes the
 // node makes it ready without further ado. Only if canStop. The caller makes the
-// switch, since each return that follows one is mispredicted where the fiber
-// before has waited in another function, and costs more than ten nanoseconds.
+// switch, since each return that follows one can be mispredicted, which costs more
+// than ten nanoseconds.
 //
 //go:nosplit // as node.of
-func (q *queue) halt(me *worker, s *single, value uintptr, kind uint8, reason why) (f, to *fiber) {
+func (q *queue) halt(me *worker, value uintptr, kind uint8, reason why) (f, to *fiber) {
 	f = me.running()
-	s.fiber, s.core, s.off = uintptr(unsafe.Pointer(f)), uintptr(unsafe.Pointer(me.core)), true
-	s.whose, s.index = uintptr(unsafe.Pointer(&s.wait)), 1
-	s.value, s.kind = value, kind
+	s := f.own()
+	s.value, s.kind, s.ok = value, kind, false
 	q.add(&s.node)
 	f.stopAt(&s.wait, reason, me.clock)
 	me.tick--
