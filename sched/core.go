@@ -346,7 +346,9 @@ func (c *core) injectLocked(f *fiber) *worker {
 		c.last.fiber().next = l
 	}
 	c.last = l
-	c.injected.Add(1)
+	if c.injected.Add(1) == 1 {
+		c.alert(nil)
+	}
 	return c.next()
 }
 

@@ -74,6 +74,7 @@ var stateNames = [...]string{"ended", "ready", "parked", "waiting", "joining", "
 // Bits of fiber.flags.
 const (
 	pinned    = 1 << iota // runs on fiber.worker only
+	isLoop                // it is a worker's own context
 	hasFault              // fault is what it died of, or is about to get from a Join
 	hasKept               // fault is what it got from a Join
 	hasLocals             // local is set

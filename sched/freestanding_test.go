@@ -12,7 +12,7 @@ var onFiber = []struct {
 	name string
 	fn   any
 }{
-	{"Go", Go[int]}, {"GoAttr", GoAttr[int]}, {"Yield", Yield}, {"YieldTo", YieldTo}, {"Park", Park}, {"ParkFor", ParkFor},
+	{"Go", Go[int]}, {"GoAttr", GoAttr[int]}, {"Yield", Yield}, {"yield", yield}, {"YieldTo", YieldTo}, {"Park", Park}, {"ParkFor", ParkFor},
 	{"Sleep", Sleep}, {"Exit", Exit}, {"Current", Current}, {"OnWorker", OnWorker}, {"Blocking", Blocking[int]},
 	{"Fiber.Join", Fiber.Join}, {"Fiber.JoinFor", Fiber.JoinFor}, {"Fiber.Detach", Fiber.Detach}, {"Fiber.Unpark", Fiber.Unpark},
 	{"Fiber.Serial", Fiber.Serial}, {"Get", Get[int]}, {"Set", Set[int]}, {"Ptr", Ptr[int]},

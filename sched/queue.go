@@ -47,6 +47,23 @@ import (
 // are few; the oldest, at the head, are what thieves take. So that the newest
 // do not keep the oldest waiting for ever, the head is taken once in a slice.
 
+// asm.Yield does the same as yield, so assembly knows the places of what it needs.
+var (
+	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.current)-unsafe.Offsetof(asm.Runner{}.Current)]
+	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.top)-unsafe.Offsetof(asm.Runner{}.Top)]
+	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.loop)-unsafe.Offsetof(asm.Runner{}.Loop)]
+	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.base)-unsafe.Offsetof(asm.Runner{}.Base)]
+	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.loopLink)-unsafe.Offsetof(asm.Runner{}.Link)]
+	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.inside)-unsafe.Offsetof(asm.Runner{}.Inside)]
+	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.tick)-unsafe.Offsetof(asm.Runner{}.Tick)]
+	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.claimed)-unsafe.Offsetof(asm.Runner{}.Claimed)]
+	_ = [1]struct{}{}[unsafe.Offsetof(fiber{}.next)-unsafe.Offsetof(asm.Runnable{}.Next)]
+	_ = [1]struct{}{}[unsafe.Offsetof(fiber{}.prev)-unsafe.Offsetof(asm.Runnable{}.Prev)]
+	_ = [1]struct{}{}[unsafe.Offsetof(fiber{}.flags)-unsafe.Offsetof(asm.Runnable{}.Flags)]
+	_ = [1]struct{}{}[linkShift-asm.LinkShift]
+	_ = [1]struct{}{}[(pinned|isLoop)-asm.Stays]
+)
+
 // enter takes the lock of w's queue. The caller runs on w.
 //
 //go:nosplit // an overflow must not keep the lock

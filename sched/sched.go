@@ -217,7 +217,8 @@ func newCore(n int) (*core, error) {
 			return nil, err
 		}
 		w.loop = (*fiber)(b)
-		w.loopLink = w.loop.link()
+		w.loopLink, w.base = w.loop.link(), region.base
+		w.loop.flags = isLoop
 		w.loop.next, w.loop.prev = w.loopLink, w.loopLink
 		w.loop.worker = uintptr(unsafe.Pointer(w))
 		w.current, w.top = uintptr(b), uintptr(b)

@@ -13,7 +13,14 @@ import (
 // caller goes on.
 //
 // Context: fiber; elsewhere it is lwp.Yield.
-func Yield() {
+func Yield() { asm.Yield() }
+
+var yieldFn = yield
+
+func init() { asm.SetYield(&yieldFn) }
+
+// yield is Yield where asm.Yield does not do it, and in full.
+func yield() {
 	w := self()
 	if w == nil || w.idle() {
 		lwp.Yield()

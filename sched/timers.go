@@ -79,6 +79,9 @@ var (
 			t.first.Store(e.at)
 		}
 		t.latch.unlock()
+		if first == 0 {
+			c.alert(me)
+		}
 		if earlier && c.resting.Load() != 0 {
 			retimeFn(unsafe.Pointer(c))
 		}

@@ -14,11 +14,13 @@ type worker struct {
 	current  uintptr // *fiber that runs, loop when none does
 	top      uintptr // *fiber, the newest in the queue; or loop
 	loop     *fiber  // the worker's own context, and both ends of its queue
+	base     uintptr // region.base
 	loopLink link
+	interval uint32 // what tick was after the last poll, less what hasten has taken off
 	inside   uint32 // the worker is in its queue; see queue.go
-	length   uint32 // of the queue
 	tick     uint32 // switches until the next poll
 	core     *core
+	length   uint32 // of the queue
 	class    int    // core.class
 	batch    uint32 // batchOf(class)
 	free     cache  // of the default class
@@ -72,13 +74,21 @@ func (w *worker) goesOn(f *fiber) {
 	w.setRunning(f)
 }
 
-// hasten has the next switch poll. It keeps the count of switches right, which
-// poll makes for pollInterval in advance.
+// hasten has the next switch poll.
 //
 //go:nosplit // called where locks are held, which an overflow would keep
-func (w *worker) hasten() {
-	w.stats.switches -= uint64(w.tick - 1)
-	w.tick = 1
+func (w *worker) hasten() { w.pollAfter(1) }
+
+// pollAfter has the worker poll after n switches at the latest. It keeps the
+// count of switches right, which poll makes for all of the interval in advance.
+//
+//go:nosplit // as hasten
+func (w *worker) pollAfter(n uint32) {
+	if d := w.tick - n; int32(d) > 0 {
+		w.stats.switches -= uint64(d)
+		w.tick = n
+		atomic.StoreUint32(&w.interval, w.interval-d)
+	}
 }
 
 // idle says that the worker is in its own context.
@@ -86,17 +96,24 @@ func (w *worker) hasten() {
 //go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) idle() bool { return w.current == uintptr(unsafe.Pointer(w.loop)) }
 
-// pollInterval is how many switches a worker makes before it looks at what
-// does not come to its queue by itself. A look takes some fifty nanoseconds,
-// most of which is the reading of the cycle counter of a virtual machine.
-const pollInterval = 128
+// A worker looks at what does not come to its queue by itself after pollInterval
+// switches; or after longInterval, if the last ones took no more than quickSwitch
+// ticks of the cycle counter each, and there is nothing to look for: who brings
+// something then alerts it. A look takes some fifty nanoseconds, most of which is
+// the reading of the cycle counter of a virtual machine, and mispredicted
+// returns: a tenth of a Yield if it comes with each 128th.
+const (
+	pollInterval = 128
+	longInterval = 1024
+	quickSwitch  = 128
+)
 
 // main is the life of a worker.
 func (w *worker) main() {
 	asm.Current().Worker = uintptr(unsafe.Pointer(w))
 	lwp.SetDomain(&domain)
 	w.loop.Guard = asm.Current().G.StackGuard0
-	w.tick = pollInterval
+	w.tick, w.interval = pollInterval, pollInterval
 	w.setRunning(w.loop)
 	for {
 		f := w.find()
@@ -201,9 +218,9 @@ func (w *worker) spin() bool {
 // from outside, timers. It runs on the worker's own stack.
 func (w *worker) poll() {
 	c := w.core
-	w.stats.switches += uint64(pollInterval - w.tick)
-	w.tick = pollInterval
-	w.clock = asm.Cycles()
+	now := asm.Cycles()
+	w.setInterval(now-w.clock <= uint64(w.interval-w.tick)*quickSwitch)
+	w.clock = now
 	if atomic.LoadUint32(&w.claimed)&attention != 0 {
 		w.openInbox()
 	}
@@ -215,6 +232,36 @@ func (w *worker) poll() {
 	}
 	if w.bound != 0 {
 		w.hasten()
+	}
+}
+
+// setInterval begins an interval. Who brings what poll looks for stores that and
+// then loads interval, which is stored here before the last look at it.
+func (w *worker) setInterval(quick bool) {
+	n := uint32(pollInterval)
+	if quick && w.core.quiet() {
+		n = longInterval
+	}
+	w.stats.switches += uint64(n) - uint64(w.tick)
+	w.tick = n
+	atomic.StoreUint32(&w.interval, n)
+	if n > pollInterval && !w.core.quiet() {
+		w.pollAfter(pollInterval)
+	}
+}
+
+// quiet says that there is nothing that a worker would have to look for.
+func (c *core) quiet() bool { return c.injected.Load() == 0 && c.timers.first.Load() == 0 }
+
+// alert has the workers that do not look at what has come for long look for it soon.
+func (c *core) alert(me *worker) {
+	for _, w := range c.workers {
+		switch {
+		case w == me:
+			w.pollAfter(pollInterval)
+		case atomic.LoadUint32(&w.interval) > pollInterval:
+			atomic.OrUint32(&w.claimed, attention)
+		}
 	}
 }
 
