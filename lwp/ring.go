@@ -101,23 +101,6 @@ func NewRing[T any](capacity int, kind RingKind) (*Ring[T], error) {
 	return r, nil
 }
 
-func hasPointers(t reflect.Type) bool {
-	switch t.Kind() {
-	case reflect.Array:
-		return t.Len() > 0 && hasPointers(t.Elem())
-	case reflect.Struct:
-		for i := range t.NumField() {
-			if hasPointers(t.Field(i).Type) {
-				return true
-			}
-		}
-		return false
-	case reflect.Pointer, reflect.UnsafePointer, reflect.Chan, reflect.Func, reflect.Interface, reflect.Map, reflect.Slice, reflect.String:
-		return true
-	}
-	return false
-}
-
 // A slot of a ring with many on an end. seq is 2n while it is free for lap n, 2n+1
 // while it holds a value of that lap: who has the position writes or reads the
 // value, then adds one.
