@@ -18,7 +18,9 @@ import (
 )
 
 // BenchmarkProcess: one op is to make a child process and to wait for its end.
-// With rss=1Gi the maker has 1 GiB of memory touched, in small pages.
+// With GOMAXPROCS=1 all of it, the children too, is on one CPU: on several the
+// kernel's choice of one for each child is most of the difference between two
+// rows, or between one row and itself on another day. With rss=1Gi the maker has 1 GiB of memory touched, in small pages.
 //
 //   - fork, vfork, clonevm: the child returns a code that is looked at. By
 //     lwp.Fork, lwp.VFork, and lwp.StartProcess with CloneVM. The runtime has a
@@ -60,6 +62,7 @@ func processRows(rss string, prepare func() error) []row {
 				return alone(b)
 			}
 		}
+		body = onItsCPUs(body)
 		rows = append(rows, row{name + "/rss=" + rss, body})
 	}
 	suffix := map[string]string{"small": "", "1Gi": "-1g"}[rss]
@@ -76,6 +79,30 @@ func processRows(rss string, prepare func() error) []row {
 		add("posixspawn", prog, inC("process-posixspawn-"+prog+suffix))
 	}
 	return rows
+}
+
+// onItsCPUs confines a row to one CPU where GOMAXPROCS is 1.
+func onItsCPUs(body func(*testing.B) error) func(*testing.B) error {
+	return func(b *testing.B) (err error) {
+		var all, one unix.CPUSet
+		if err := unix.SchedGetaffinity(0, &all); err != nil {
+			return err
+		}
+		if runtime.GOMAXPROCS(0) > 1 || all.Count() == 1 {
+			return body(b)
+		}
+		for cpu := 0; one.Count() == 0; cpu++ {
+			if all.IsSet(cpu) {
+				one.Set(cpu)
+			}
+		}
+		if err := moveAll(one); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, moveAll(all)) }()
+		b.ResetTimer()
+		return body(b)
+	}
 }
 
 // touch takes size bytes of memory, in small pages, as the C side does.
