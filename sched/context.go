@@ -29,6 +29,20 @@ func (h Fiber) JoinContext(ctx context.Context) error {
 	return joinedFault(fault, err)
 }
 
+// JoinChan is Join for a select: the channel gets what Join returns, once. Until
+// then one goroutine waits, which holds no thread of Go's.
+//
+// Context: goroutine; elsewhere the result is nil.
+// Errors: on the channel, as Join's.
+func (h Fiber) JoinChan() <-chan error {
+	if asm.Current() != nil {
+		return nil
+	}
+	c := make(chan error, 1)
+	go func() { c <- h.JoinContext(context.Background()) }()
+	return c
+}
+
 // WaitContext is Wait that gives up when ctx is done.
 //
 // Context: goroutine, which holds no thread of Go's while it waits.

@@ -419,3 +419,37 @@ func TestJoinContextOfFibers(t *testing.T) {
 	want(t, "JoinContext on a fiber", a.err[0].err(), sched.ErrHosted)
 	want(t, "WaitContext on a fiber", a.err[1].err(), sched.ErrHosted)
 }
+
+// TestJoinChanInASelect: nothing comes before the end, then what Join returns.
+func TestJoinChanInASelect(t *testing.T) {
+	s := begin(t, 1)
+	s.Hold()
+	f := spawn(t, s, func(*int) { sched.Park("the test") }, nil)
+	c := f.JoinChan()
+	select {
+	case err := <-c:
+		t.Fatalf("a parked fiber was joined: %v", err)
+	case <-time.After(5 * time.Millisecond):
+	}
+	want(t, "Unpark", f.Unpark(), nil)
+	receives := func(what string, c <-chan error) (err error) {
+		within(t, what, func() error { err = <-c; return nil })
+		return err
+	}
+	want(t, "JoinChan", receives("JoinChan", c), nil)
+	want(t, "JoinChan of one that was joined", receives("JoinChan again", f.JoinChan()), sched.ErrJoined)
+	f = spawn(t, s, func(*int) { *nowhere = 1 }, nil)
+	if fault := new(lwp.Fault); !errors.As(receives("JoinChan of a fault", f.JoinChan()), &fault) {
+		t.Error("JoinChan of a fiber that faulted says nothing")
+	}
+	s.Release()
+	type x struct {
+		f     sched.Fiber
+		isNil bool
+	}
+	a := &x{f: f}
+	run(t, s, func(a *x) { a.isNil = a.f.JoinChan() == nil }, a)
+	if !a.isNil {
+		t.Error("JoinChan on a fiber returns a channel")
+	}
+}
