@@ -26,8 +26,8 @@
 // fibers. Join, Detach and Unpark work on goroutines, on threads and on fibers;
 // JoinFor and JoinWithin too. A fiber can unpark and join those of other
 // schedulers; such a join takes a thread that waits, as Blocking does.
-// A goroutine that waits sleeps on a futex and holds up no other; in JoinContext
-// and WaitContext it holds no thread either. A fiber that waits at an lwp.Ring or
+// A goroutine that waits sleeps on a futex and holds up no other; in JoinContext,
+// JoinChan and WaitContext it holds no thread either. A fiber that waits at an lwp.Ring or
 // in an lwp.Handler, on whatever side, leaves its worker to others and waits for
 // somebody outside: that is no deadlock, and Close waits for it.
 // Where Yield, Sleep, Exit and Blocking are not called on a fiber they do what
@@ -80,7 +80,8 @@
 // waits for those that run before it, and not for ever. Join runs its child at
 // once if that is ready on the same worker. What others than fibers make
 // ready, timers, and the inbox of pinned fibers are looked at every 128
-// switches, so that a Sleep is late by the time of those.
+// switches, so that a Sleep is late by the time of those; by a worker that has
+// nothing of the kind to look for, every 1024, or when something comes.
 //
 // A fiber that computes for long keeps its worker, as does one that calls the
 // kernel. The others in the queue are stolen by workers that are free; with one

@@ -22,6 +22,28 @@ import (
 // Ordering: the end of the fiber happens before Join returns.
 func (h Fiber) Join() error {
 	w := self()
+	if w == nil || w.idle() || h.at >= region.loops {
+		return h.join(w)
+	}
+	// Run it, if it is ours to run: nobody can take it while the lock is held.
+	w.enter() // which can hasten
+	f, c := w.running(), h.at.fiber()
+	word := atomic.LoadUint64(&c.word)
+	if w.tick > 1 && c.serial == h.serial && c.on() == w && atomic.LoadUint32(&c.state) == runnable &&
+		c.flags&pinned == 0 && c != f && word&joinMask == 0 && atomic.CompareAndSwapUint64(&c.word, word, word|uint64(f.link())) {
+		w.remove(c)
+		f.setState(joining)
+		w.tick--
+		w.setRunning(c)
+		asm.Switch(&f.Context, &c.Context, &w.inside)
+		return f.joined()
+	}
+	w.leave()
+	return h.join(w)
+}
+
+// join is Join of one that does not run at once; w is self.
+func (h Fiber) join(w *worker) error {
 	if w == nil || w.idle() {
 		return h.joinOutside(futex.Never)
 	}
@@ -29,20 +51,6 @@ func (h Fiber) Join() error {
 		return ErrNoFiber
 	}
 	f, c := w.running(), h.at.fiber()
-	// Run it, if it is ours to run: nobody can take it while the lock is held.
-	w.enter()
-	if c != f && c.queuedOn(w) && w.tick > 1 && c.serial == h.serial {
-		word := atomic.LoadUint64(&c.word)
-		if word&joinMask == 0 && atomic.CompareAndSwapUint64(&c.word, word, word|uint64(f.link())) {
-			w.remove(c)
-			f.setState(joining)
-			w.tick--
-			w.setRunning(c)
-			asm.Switch(&f.Context, &c.Context, &w.inside)
-			return f.joined()
-		}
-	}
-	w.leave()
 	if _, err := h.lookup(); err != nil {
 		return err
 	}
@@ -347,7 +355,11 @@ func ended(on uintptr) (*asm.Context, *uint32) {
 		to.inherits(f.fault)
 	}
 	f.setState(gone)
-	w.release(f) // nobody but w takes the slot before w is off this stack
+	if k := &w.free; f.link().class() == w.class && k.n < w.batch {
+		k.add(f) // nobody but w takes the slot before w is off this stack
+	} else {
+		w.release(f)
+	}
 	if w.tick <= 1 || to.flags&pinned != 0 {
 		w.readies(to)
 		return &w.next().Context, &w.left

@@ -156,9 +156,8 @@ var refillFn = func(p unsafe.Pointer) {
 //
 //go:nosplit // a stack that runs out must not do so here: see fiber
 func (w *worker) release(f *fiber) {
-	l := f.link()
 	k := &w.free
-	if class := l.class(); class != w.class {
+	if class := f.link().class(); class != w.class {
 		k = &w.caches[class]
 		if k.n >= batchOf(class) {
 			w.spill(k, class)
@@ -166,8 +165,15 @@ func (w *worker) release(f *fiber) {
 	} else if k.n >= w.batch {
 		w.spill(k, class)
 	}
+	k.add(f)
+}
+
+// add frees f's slot into k, which has room.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
+func (k *cache) add(f *fiber) {
 	f.clear()
-	f.next, k.list = k.list, l
+	f.next, k.list = k.list, f.link()
 	k.n++
 }
 

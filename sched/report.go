@@ -17,7 +17,7 @@ type FiberInfo struct {
 	Name      string
 	State     string        // what it does: ready, running, parked, ...
 	Reason    string        // what it waits for, as Park was told
-	For       time.Duration // how long, roughly: to within what its worker took for 128 switches
+	For       time.Duration // how long, roughly: to within what its worker took for some hundred switches
 	Worker    int           // where it runs or has run last, the first being 1; 0 if it has not run
 	StackSize int           // in bytes
 	StackUsed int           // most that it, or a fiber that had the slot before, has used

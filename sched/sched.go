@@ -218,9 +218,8 @@ func newCore(n int) (*core, error) {
 		}
 		w.loop = (*fiber)(b)
 		w.loopLink, w.base = w.loop.link(), region.base
-		w.loop.flags = isLoop
 		w.loop.next, w.loop.prev = w.loopLink, w.loopLink
-		w.loop.worker = uintptr(unsafe.Pointer(w))
+		w.loop.worker, w.loop.flags = uintptr(unsafe.Pointer(w)), isLoop
 		w.current, w.top = uintptr(b), uintptr(b)
 	}
 	return c, nil

@@ -84,7 +84,8 @@ func (w *worker) hasten() { w.pollAfter(1) }
 //
 //go:nosplit // as hasten
 func (w *worker) pollAfter(n uint32) {
-	if d := w.tick - n; int32(d) > 0 {
+	if w.tick > n {
+		d := w.tick - n
 		w.stats.switches -= uint64(d)
 		w.tick = n
 		atomic.StoreUint32(&w.interval, w.interval-d)
