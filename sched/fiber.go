@@ -73,16 +73,17 @@ var stateNames = [...]string{"ended", "ready", "parked", "waiting", "joining", "
 
 // Bits of fiber.flags.
 const (
-	pinned    = 1 << iota // runs on fiber.worker only
-	isLoop                // it is a worker's own context
-	hasFault              // fault is what it died of, or is about to get from a Join
-	hasKept               // fault is what it got from a Join
-	hasLocals             // local is set
-	hasRoot               // root is set
-	hasName               // name is set
-	hasToken              // it parks, and a Token can end that: prev is how far below the fiber the parking is
-	hasGroup              // group is set
-	isDue                 // a timer has made it ready, and it is in worker.bound
+	pinned     = 1 << iota // runs on fiber.worker only
+	isLoop                 // it is a worker's own context
+	hasFault               // fault is what it died of, or is about to get from a Join
+	hasKept                // fault is what it got from a Join
+	hasLocals              // local is set
+	hasRoot                // root is set
+	hasName                // name is set
+	hasToken               // it parks, and a Token can end that: prev is how far below the fiber the parking is
+	hasGroup               // group is set
+	otherClass             // its slot is not of the scheduler's class
+	isDue                  // a timer has made it ready, and it is in worker.bound
 )
 
 // fiber.word holds what others do to a fiber, in one word, so that whoever

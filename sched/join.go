@@ -338,6 +338,25 @@ func (c *core) release(f *fiber) {
 func ended(on uintptr) (*asm.Context, *uint32) {
 	w := (*worker)(pointer(on))
 	f := w.running()
+	k := &w.free
+	// One that has nothing but a fiber that waits for it.
+	if j := link(atomic.LoadUint64(&f.word)); f.flags == 0 && w.faulted == 0 && w.tick > 1 && k.n < w.batch &&
+		j-firstLink < region.loops-firstLink {
+		if to := j.fiber(); to.flags&pinned == 0 {
+			w.stats.ends++
+			w.tick--
+			f.setState(gone)
+			k.add(f) // nobody but w takes the slot before w is off this stack
+			to.worker = uintptr(unsafe.Pointer(w))
+			w.goesOn(to)
+			return &to.Context, &w.left
+		}
+	}
+	return w.ended(f)
+}
+
+// ended is the end of f, which runs on w.
+func (w *worker) ended(f *fiber) (*asm.Context, *uint32) {
 	if f.flags != 0 || w.faulted != 0 {
 		f.end()
 		w = self() // destructors may have moved it
@@ -355,11 +374,7 @@ func ended(on uintptr) (*asm.Context, *uint32) {
 		to.inherits(f.fault)
 	}
 	f.setState(gone)
-	if k := &w.free; f.link().class() == w.class && k.n < w.batch {
-		k.add(f) // nobody but w takes the slot before w is off this stack
-	} else {
-		w.release(f)
-	}
+	w.release(f) // as above
 	if w.tick <= 1 || to.flags&pinned != 0 {
 		w.readies(to)
 		return &w.next().Context, &w.left

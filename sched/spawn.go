@@ -162,6 +162,9 @@ func (f *fiber) prepare(c *core, fn, arg uintptr, a *Attr) {
 		f.flags |= pinned
 		f.worker = uintptr(unsafe.Pointer(c.workers[a.Worker-1]))
 	}
+	if f.link().class() != c.class {
+		f.flags |= otherClass
+	}
 	if a.group != nil {
 		f.flags |= hasGroup
 		f.group, f.reason = uintptr(unsafe.Pointer(a.group)), uintptr(a.member)
