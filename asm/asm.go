@@ -130,7 +130,7 @@ func Headroom()
 // StopRoom is Headroom for 512 bytes: what a green thread needs to stop.
 func StopRoom()
 
-// ParkRoom is Headroom for 768 bytes: what a green thread needs to wait for
+// ParkRoom is Headroom for 688 bytes: what a green thread needs to wait for
 // somebody outside of its scheduler.
 func ParkRoom()
 

@@ -78,7 +78,7 @@ TEXT ·StopRoom(SB), 0, $512-0
 	RET
 
 // func ParkRoom()
-TEXT ·ParkRoom(SB), 0, $768-0
+TEXT ·ParkRoom(SB), 0, $688-0
 	RET
 
 // func Relax()
