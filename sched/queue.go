@@ -36,7 +36,7 @@ import (
 // that spawned small fibers beside an idle thief made one in six microseconds.
 // A thief gives up if the worker stays inside, because it does not run.
 // Rejected: a Chase-Lev deque, whose owner needs a full fence or a locked
-// instruction for each take, five nanoseconds where a whole Yield takes seven,
+// instruction for each take, about half of what a whole Yield takes,
 // and from which nothing can be taken in the middle, as Join does; and private
 // queues that are shared on request, where a fiber that computes would keep the
 // rest of its worker's queue from everybody.
