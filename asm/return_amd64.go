@@ -17,6 +17,8 @@ var (
 // SwitchJump is Switch for a context that is rarely switched to by one that
 // waits in the same function.
 //
+// Context: thread.
+//
 //go:nosplit // as Switch
 func SwitchJump(from, to *Context, release *uint32) { switchJumpFn(from, to, release) }
 
@@ -25,11 +27,15 @@ func SwitchJump(from, to *Context, release *uint32) { switchJumpFn(from, to, rel
 // may have returned, and its frame is not used any more. The result is the byte
 // ResultAt below from.
 //
+// Context: thread.
+//
 //go:nosplit // as Switch
 func SwitchReturn(from, to *Context, release *uint32) bool { return switchReturnFn(from, to, release) }
 
 // Return returns its arguments; the function that calls it, and has a frame, is
 // to do the same.
 //
-//go:nosplit // as Switch
+// Context: anywhere.
+//
+//go:nosplit // what is returned must not be lost to an overflow
 func Return(i int, err error) (int, error) { return returnFn(i, err) }

@@ -14,5 +14,5 @@ func SwitchReturn(from, to *Context, release *uint32) bool {
 	return *(*bool)(codeAt(uintptr(unsafe.Pointer(from)) - ResultAt))
 }
 
-//go:nosplit // as Switch
+//go:nosplit // what is returned must not be lost to an overflow
 func Return(i int, err error) (int, error) { return i, err }

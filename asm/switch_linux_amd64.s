@@ -187,7 +187,7 @@ special:
 	MOVL $0, (DI)
 	JMP start
 
-returns:
+returns: // as in jump, which jumps here: the linker does not take a circle
 	LEAQ (8-const_returns)(CX), SP
 	MOVL $0, (DI)
 	MOVQ Context_BP(BX), BP

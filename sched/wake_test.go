@@ -324,3 +324,40 @@ func (w *wakes) medians(a, b func()) (ma, mb time.Duration) {
 	}
 	return times[0][w.n/2], times[1][w.n/2]
 }
+
+// TestAlertedWorkerLooksSoon: a worker that has switched quickly, with nothing to
+// look for, looks after few switches when a goroutine brings something, also if
+// they have become slow by then.
+func TestAlertedWorkerLooksSoon(t *testing.T) {
+	s := begin(t, 1)
+	type pair struct {
+		slow, ran atomic.Bool
+		switches  atomic.Int64 // once slow, until ran
+		yields    atomic.Int64
+	}
+	for round := range 5 {
+		p := new(pair)
+		work := func(p *pair) {
+			for !p.ran.Load() {
+				p.yields.Add(1)
+				if p.slow.Load() {
+					p.switches.Add(1)
+					for end := futex.Monotonic() + 20_000; futex.Monotonic() < end; {
+					}
+				}
+				sched.Yield()
+			}
+		}
+		fs := []sched.Fiber{spawn(t, s, work, p), spawn(t, s, work, p)}
+		lwptest.Eventually(t, "many quick switches", func() bool { return p.yields.Load() > 100_000 })
+		p.slow.Store(true)
+		f := spawn(t, s, func(p *pair) { p.ran.Store(true) }, p)
+		within(t, "Join", f.Join)
+		for _, f := range fs {
+			within(t, "Join", f.Join)
+		}
+		if n := p.switches.Load(); n > 256 {
+			t.Errorf("round %d: %d switches until what a goroutine spawned had run", round, n)
+		}
+	}
+}
