@@ -22,6 +22,7 @@ import (
 const (
 	sysClone         = syscall.SYS_CLONE
 	sysExit          = syscall.SYS_EXIT
+	sysExitGroup     = syscall.SYS_EXIT_GROUP
 	sysRtSigprocmask = syscall.SYS_RT_SIGPROCMASK
 	sigSetmask       = 2
 	sigsetSize       = 8     // bytes in the kernel's sigset_t

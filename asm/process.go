@@ -13,7 +13,7 @@ type ProcessArgs struct {
 	Trap               uintptr
 	A0, A1, A2, A3, A4 uintptr
 
-	TCB   uintptr // what the child runs as; 0: the child exits at once, with status 0
+	TCB   uintptr // what the child runs as; 0: its process exits at once, with status 0
 	Twice uintptr // not 0: the child returns from CloneProcess too, on the caller's stack
 }
 

@@ -76,7 +76,9 @@ twice:
 	RET
 
 exit:
-	MOVQ $const_sysExit, AX
+	// As a process ends. exit(2) of a child that qemu-user has forked would wait
+	// for a lock that another thread of the parent held then.
+	MOVQ $const_sysExitGroup, AX
 	XORL DI, DI
 	SYSCALL
 	INT $3

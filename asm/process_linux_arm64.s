@@ -60,7 +60,7 @@ twice:
 	RET
 
 exit:
-	MOVD $const_sysExit, R8
+	MOVD $const_sysExitGroup, R8
 	MOVD ZR, R0
 	SVC
 	BRK
