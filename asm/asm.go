@@ -2,7 +2,8 @@
 
 // Package asm holds every instruction of lwprt that Go cannot express: clone
 // and the child's first instructions, exit, the thread pointer, the g slot,
-// the spin hint and the cycle counter.
+// the spin hint and the cycle counter; and, for the sake of speed, the shortest
+// ways of package sched (fiber.go).
 //
 // The files are the same for every port: clone_linux_GOARCH.s (clone, child
 // entry, exit), thread_linux_GOARCH.s (thread pointer, g, relax, cycles) and

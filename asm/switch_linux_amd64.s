@@ -37,6 +37,10 @@ code(·returnPC, ·return)
 code(·callOnPC, ·callOn)
 code(·leavePC, ·leave)
 code(·faultedPC, ·faulted)
+
+DATA ·endingPC+0(SB)/8, $·endInFull(SB)
+GLOBL ·endingPC(SB), NOPTR, $8
+
 code(·currentPC, ·current)
 code(·workerPC, ·worker)
 code(·probeABIPC, ·probeABI)
@@ -143,11 +147,9 @@ changed:
 	XORL AX, AX
 	RET
 
-// run runs context BX, whose SP is CX, for the first time and to its end, and
-// whatever is to run for the first time after that, until it can return into
-// a context that has run before. With CX zero it begins with the end of the
-// context on whose stack it is. When that stack is left, the word that the end
-// has named becomes zero. BP is zero, where a walk of frame pointers ends.
+// run runs context BX, whose SP is CX, for the first time and to its end. With CX
+// zero it begins with the end of the context on whose stack it is. BP is zero,
+// where a walk of frame pointers ends.
 TEXT ·run(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
 	MOVQ BP, AX // vet wants it looked at before it is given up
 	XORL BP, BP
@@ -155,14 +157,19 @@ TEXT ·run(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
 	JEQ finish
 
 	LEAQ -const_fresh(CX), SP
-
-start:
 	MOVQ Context_BP(BX), DX
 	MOVQ 0(SP), AX
 	MOVQ (DX), CX
 	CALL CX
 
 finish:
+	MOVQ ·endingPC(SB), CX
+	JMP CX
+
+// endInFull leaves the stack, and goes on with what ended says. The word that it
+// names becomes zero then.
+TEXT ·endInFull(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
+	MOVQ BP, AX // as in run
 	MOVQ ·ended(SB), DX
 	MOVQ TCB_Worker(FS), AX // the TCB is at the thread pointer
 	MOVQ (DX), CX
@@ -185,7 +192,7 @@ special:
 	JEQ returns
 	LEAQ -const_fresh(CX), SP
 	MOVL $0, (DI)
-	JMP start
+	JMP ·run(SB)
 
 returns: // as in jump, which jumps here: the linker does not take a circle
 	LEAQ (8-const_returns)(CX), SP

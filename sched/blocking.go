@@ -154,6 +154,8 @@ func (c *core) hire() {
 		// makes it, and its fibers wait. The call is not on a fiber.
 		w := self()
 		f := w.running()
+		w.stopTurning()
+		w.hasten() // a Join in the call must not take the short way
 		w.setRunning(w.loop)
 		c.serve(nil)
 		w.setRunning(f)

@@ -56,11 +56,11 @@ type core struct {
 	holds     int
 	trimmed   bool    // nothing has run since trimIdle
 	waiters   uintptr // *waiter
-	first     link    // injected fibers, oldest first
-	last      link
+	first     ref     // injected fibers, oldest first
+	last      ref
 
 	_        [64]byte
-	hungry   atomic.Uint32
+	hungry   atomic.Uint32 // this and closing are asm.Shared
 	resting  atomic.Int32  // nidle, for who has a timer
 	closing  uint32        // nothing new is accepted; written under mu
 	injected atomic.Uint32 // how many; written under mu
@@ -74,7 +74,7 @@ type core struct {
 	window   uint16 // for a test: how long it is from the last search to step 1
 	late     uint16 // for a test: how long wakes are on their way
 
-	outside [classes]link // free slots for Spawn, linked by next; under mu
+	outside [classes]ref // free slots for Spawn, linked by next; under mu
 	pools   [classes]pool
 	timers  timers
 	helpers helpers
@@ -93,7 +93,7 @@ func (c *core) reset() {
 	c.injected.Store(0)
 	c.blocked.Store(0)
 	c.workers, c.class, c.spins, c.unfenced, c.naive, c.window, c.late = nil, 0, false, false, false, 0, 0
-	c.outside = [classes]link{}
+	c.outside = [classes]ref{}
 	c.timers, c.helpers = timers{}, helpers{}
 	c.ws, c.made = nil, 0
 }
@@ -104,7 +104,7 @@ func (c *core) anything(w *worker) bool {
 		return true
 	}
 	for _, v := range c.workers {
-		if atomic.LoadUint32(&v.length) != 0 {
+		if v.any() {
 			return true
 		}
 	}
@@ -339,7 +339,7 @@ func (c *core) inject(f *fiber) {
 func (c *core) injectLocked(f *fiber) *worker {
 	f.next, f.worker = 0, 0
 	f.setState(runnable)
-	l := f.link()
+	l := f.ref()
 	if c.last == 0 {
 		c.first = l
 	} else {
@@ -364,7 +364,7 @@ func (w *worker) takeInjected() {
 	for range n {
 		f := c.first.fiber()
 		c.first = f.next
-		f.worker = uintptr(unsafe.Pointer(w))
+		f.worker = w.loopLink
 	}
 	if c.first == 0 {
 		c.last = 0

@@ -56,7 +56,8 @@ var calls = [numOps]func(*probe){
 	opSleep:   func(*probe) { sched.Sleep(10 * time.Microsecond) },
 	opGo: func(p *probe) {
 		f, err := sched.Go(counts, p)
-		p.made, p.err = f, noteOf(err)
+		p.made = f // Go needs less of the stack than noteOf
+		p.err = noteOf(err)
 	},
 	opGoAttr: func(p *probe) {
 		_, err := sched.GoAttr(counts, p, sched.Attr{Name: "a child", Detached: true, Worker: p.depth & 1})

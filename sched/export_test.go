@@ -95,7 +95,7 @@ func (s *Scheduler) Consistent() bool {
 	for _, w := range c.workers {
 		if w.parked {
 			parked++
-			if w.length != 0 || w.bound != 0 || w.current != uintptr(unsafe.Pointer(w.loop)) {
+			if w.any() || w.bound != 0 || w.current != uintptr(unsafe.Pointer(w.loop)) {
 				return false // it has something to do
 			}
 		}

@@ -29,7 +29,7 @@ func stackOf(sp uintptr) (lo, hi uintptr) {
 func faulted(name []byte) (pc, sp uintptr) {
 	w := self()
 	f := w.running()
-	w.faulted = 1
+	f.flags |= hasFaulted // what the fault has interrupted does not go on
 	if f.flags&hasName != 0 {
 		copy(name, f.name[:])
 	}

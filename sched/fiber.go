@@ -38,17 +38,17 @@ import (
 //	           stack for the last time
 type fiber struct {
 	asm.Context
-	worker uintptr // *worker; where it is queued, runs, or has run last
 	serial uint64
 	word   uint64
-	next   link
+	next   ref // the others are links: as one more, it would take Yield longer
 	prev   link
+	worker link // of the loop of the worker where it is queued, runs, or has run last
 	state  uint32
 	flags  uint32
 
 	// The second cache line: what a switch does not touch.
 	fault     uintptr // *lwp.Fault that it died of; before, one that it got from a Join
-	local     uintptr // *locals
+	local     uintptr // *locals; of a loop, its *worker
 	reason    uintptr // the text of a constant; or, in state waits, *wait
 	reasonLen uint32  // of the text; or a why, with isWait
 	root      uint32  // what keeps its function and argument reachable, if a goroutine spawned it
@@ -84,6 +84,7 @@ const (
 	hasGroup               // group is set
 	otherClass             // its slot is not of the scheduler's class
 	isDue                  // a timer has made it ready, and it is in worker.bound
+	hasFaulted             // its function has
 )
 
 // fiber.word holds what others do to a fiber, in one word, so that whoever
@@ -194,7 +195,12 @@ func (f *fiber) setState(s uint32) { asm.StoreRelease(&f.state, s) }
 // on returns the worker that f belongs to.
 //
 //go:nosplit // as setState
-func (f *fiber) on() *worker { return (*worker)(pointer(f.worker)) }
+func (f *fiber) on() *worker {
+	if f.worker == 0 {
+		return nil
+	}
+	return (*worker)(pointer(f.worker.fiber().local))
+}
 
 // core returns the scheduler that f's slot belongs to. The caller is a fiber or
 // worker of some scheduler that f keeps open, or holds it.

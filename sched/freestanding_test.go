@@ -18,6 +18,7 @@ var onFiber = []struct {
 	{"Fiber.Serial", Fiber.Serial}, {"Get", Get[int]}, {"Set", Set[int]}, {"Ptr", Ptr[int]},
 	{"awaitParker", awaitParker}, {"signalParker", signalParker}, {"enterParker", enterParker}, {"cancelParker", cancelParker},
 	{"callOn", callOn}, {"keepFault", keepFault}, {"ended", ended},
+	{"spawn", spawn}, {"spawned", spawned}, {"join", join}, {"joined", joined},
 
 	{"Token.Cancel", (*Token).Cancel}, {"Token.Canceled", (*Token).Canceled}, {"For", For}, {"Until", Until},
 	{"Chan.Init", (*Chan[int]).Init}, {"Chan.Send", (*Chan[int]).Send}, {"Chan.SendWithin", (*Chan[int]).SendWithin},

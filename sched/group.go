@@ -142,7 +142,7 @@ func (g *Group) start(fn, arg unsafe.Pointer, wait bool) (bool, error) {
 	}
 	g.enter()
 	f.prepare(w.core, *(*uintptr)(unsafe.Pointer(&memberFn)), uintptr(arg), &Attr{Detached: true, group: g, member: fn})
-	f.worker = uintptr(unsafe.Pointer(w))
+	f.worker = w.loopLink
 	w.stats.spawns++
 	w.stats.wakes-- // readies counts one
 	w.readies(f)

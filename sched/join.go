@@ -20,20 +20,28 @@ import (
 // fiber died of one. Outside of fibers ErrDeadlock if nothing can run any more,
 // as a *DeadlockError on a goroutine; the fiber can then be joined again.
 // Ordering: the end of the fiber happens before Join returns.
-func (h Fiber) Join() error {
+func (h Fiber) Join() error { return asm.Join(h.serial, uint32(h.at)) }
+
+// join is Join in full.
+func join(serial uint64, at uint32) error {
+	h := Fiber{serial, link(at)}
 	w := self()
 	if w == nil || w.idle() || h.at >= region.loops {
+		return h.join(w)
+	}
+	if w.tick <= 2 && !w.pollEarly() {
 		return h.join(w)
 	}
 	// Run it, if it is ours to run: nobody can take it while the lock is held.
 	w.enter() // which can hasten
 	f, c := w.running(), h.at.fiber()
 	word := atomic.LoadUint64(&c.word)
-	if w.tick > 1 && c.serial == h.serial && c.on() == w && atomic.LoadUint32(&c.state) == runnable &&
+	// In a list other than the queue it cannot be: the tick is 1 while there is any.
+	if w.tick > 2 && c.serial == h.serial && c.worker == w.loopLink && atomic.LoadUint32(&c.state) == runnable &&
 		c.flags&pinned == 0 && c != f && word&joinMask == 0 && atomic.CompareAndSwapUint64(&c.word, word, word|uint64(f.link())) {
 		w.remove(c)
 		f.setState(joining)
-		w.tick--
+		w.tick -= 2 // there and back
 		w.setRunning(c)
 		asm.Switch(&f.Context, &c.Context, &w.inside)
 		return f.joined()
@@ -69,6 +77,7 @@ func (h Fiber) join(w *worker) error {
 		case 0:
 			f.stop(joining, "join", w.clock)
 			to := w.next()
+			w.counts()
 			if asm.SwitchIf(&f.Context, &to.Context, &c.word, word, word|uint64(f.link())) {
 				return f.joined()
 			}
@@ -90,6 +99,11 @@ func (h Fiber) join(w *worker) error {
 		}
 	}
 }
+
+// joined is the end of a Join in which the running fiber slept.
+//
+//go:nosplit // an overflow must not lose the fault
+func joined() error { return self().running().joined() }
 
 // joined is the end of a Join in which f slept.
 //
@@ -334,20 +348,20 @@ func (c *core) release(f *fiber) {
 }
 
 // ended is what comes after the end of a fiber's function, on its stack. The
-// fiber that waits for this one goes on at once; else the worker's next does.
+// fiber that waits for this one goes on at once; else the worker's next does. The
+// switch to one that waits is counted by its Join.
 func ended(on uintptr) (*asm.Context, *uint32) {
 	w := (*worker)(pointer(on))
 	f := w.running()
 	k := &w.free
 	// One that has nothing but a fiber that waits for it.
-	if j := link(atomic.LoadUint64(&f.word)); f.flags == 0 && w.faulted == 0 && w.tick > 1 && k.n < w.batch &&
+	if j := link(atomic.LoadUint64(&f.word)); f.flags == 0 && w.turning == 0 && k.n < w.batch &&
 		j-firstLink < region.loops-firstLink {
 		if to := j.fiber(); to.flags&pinned == 0 {
 			w.stats.ends++
-			w.tick--
 			f.setState(gone)
 			k.add(f) // nobody but w takes the slot before w is off this stack
-			to.worker = uintptr(unsafe.Pointer(w))
+			to.worker = w.loopLink
 			w.goesOn(to)
 			return &to.Context, &w.left
 		}
@@ -357,13 +371,14 @@ func ended(on uintptr) (*asm.Context, *uint32) {
 
 // ended is the end of f, which runs on w.
 func (w *worker) ended(f *fiber) (*asm.Context, *uint32) {
-	if f.flags != 0 || w.faulted != 0 {
+	if f.flags != 0 {
 		f.end()
 		w = self() // destructors may have moved it
 		if f.flags&hasGroup != 0 {
 			f.leaveGroup(w)
 		}
 	}
+	w.stopTurning()
 	w.stats.ends++
 	j := link(atomic.LoadUint64(&f.word) & joinMask)
 	if j < firstLink || j >= region.loops {
@@ -375,12 +390,11 @@ func (w *worker) ended(f *fiber) (*asm.Context, *uint32) {
 	}
 	f.setState(gone)
 	w.release(f) // as above
-	if w.tick <= 1 || to.flags&pinned != 0 {
+	if to.flags&pinned != 0 {
 		w.readies(to)
 		return &w.next().Context, &w.left
 	}
-	w.tick--
-	to.worker = uintptr(unsafe.Pointer(w))
+	to.worker = w.loopLink
 	w.goesOn(to)
 	return &to.Context, &w.left
 }
@@ -428,8 +442,8 @@ func (f *fiber) end() {
 		w.call(dropFn, pointer(f.fault))
 		f.flags &^= hasKept
 	}
-	if w.faulted != 0 {
-		w.faulted = 0
+	if f.flags&hasFaulted != 0 {
+		f.flags &^= hasFaulted
 		if f.flags&hasFault == 0 { // the first counts; a destructor may fault too
 			w.call(holdFn, unsafe.Pointer(f))
 		}

@@ -38,6 +38,58 @@ func TestFiberRunsAndIsJoined(t *testing.T) {
 	}
 }
 
+// TestSwitchesAreCounted: to each child and back, by the short way and by the
+// others, some of which the worker goes now and then.
+func TestSwitchesAreCounted(t *testing.T) {
+	const n, others = 10_000, 400
+	for _, c := range []struct {
+		name string
+		want int // switches for each child
+		body func(*family)
+	}{
+		{"the newest", 2, func(f *family) {
+			for range f.n {
+				c, err := sched.Go(count, &f.ran)
+				f.err |= noteOf(err) | noteOf(c.Join())
+			}
+		}},
+		{"the newest and the oldest", 2, func(f *family) {
+			for range f.n / 2 {
+				a, err := sched.Go(count, &f.ran)
+				f.err |= noteOf(err)
+				b, err := sched.Go(count, &f.ran)
+				f.err |= noteOf(err) | noteOf(a.Join()) | noteOf(b.Join())
+			}
+		}},
+		{"one that has yielded", 4, func(f *family) {
+			for range f.n {
+				c, err := sched.Go(func(n *atomic.Int64) { sched.Yield(); n.Add(1) }, &f.ran)
+				sched.Yield()
+				f.err |= noteOf(err) | noteOf(c.Join())
+			}
+		}},
+		{"one that is Yield's", 2, func(f *family) {
+			for range f.n {
+				c, err := sched.Go(count, &f.ran)
+				sched.Yield()
+				f.err |= noteOf(err) | noteOf(c.Join())
+			}
+		}},
+	} {
+		s := begin(t, 1)
+		fam := &family{n: n}
+		before := s.Stats()
+		run(t, s, c.body, fam)
+		now := s.Stats()
+		if got := int(now.Switches - before.Switches); got < c.want*n-others || got > c.want*n+others {
+			t.Errorf("%s: %d switches for %d children", c.name, got, n)
+		}
+		if fam.ran.Load() != n || fam.err != 0 || now.Ends-before.Ends != n+1 || now.Spawns-before.Spawns != n {
+			t.Errorf("%s: %d ran, %v; %+v", c.name, fam.ran.Load(), fam.err.err(), now)
+		}
+	}
+}
+
 func TestChildThatEndedBeforeItsJoin(t *testing.T) {
 	for _, workers := range []int{1, 2} {
 		s := begin(t, workers)

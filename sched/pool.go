@@ -13,9 +13,9 @@ import (
 // the CPU's cache, is used next; a second batch in the cache keeps one that
 // wavers around a full batch from going to the pool each time.
 type cache struct {
-	list   link
+	list   ref
+	spare  ref // a full batch
 	n      uint32
-	spare  link // a full batch
 	nspare uint32
 }
 
@@ -28,18 +28,20 @@ func batchOf(class int) uint32 { return uint32(max(1, 64>>class)) }
 type pool struct {
 	mu      futex.Mutex
 	batches link    // linked by fiber.prev
-	odd     link    // single slots, linked by next
+	odd     ref     // single slots, linked by next
 	chunk   uintptr // *chunk whose slots have not all been used yet
 	chunks  uintptr // *chunk, all others, linked by next
 	fresh   uintptr // *chunk, those without a slot in use, linked by next
 }
 
 // take returns up to a batch of free slots, linked by next, and how many.
-func (p *pool) take(c *core, class int) (link, uint32, syscall.Errno) {
+func (p *pool) take(c *core, class int) (ref, uint32, syscall.Errno) {
 	p.mu.Lock()
-	list, n, errno := p.batches, batchOf(class), syscall.Errno(0)
-	if list != 0 {
-		p.batches = list.fiber().prev
+	var list ref
+	n, errno := batchOf(class), syscall.Errno(0)
+	if p.batches != 0 {
+		f := p.batches.fiber()
+		list, p.batches = f.ref(), f.prev
 	} else {
 		list, n, errno = p.collect(c, class)
 	}
@@ -48,7 +50,7 @@ func (p *pool) take(c *core, class int) (link, uint32, syscall.Errno) {
 }
 
 // collect makes a batch of single and unused slots, a short one where memory is out.
-func (p *pool) collect(c *core, class int) (list link, n uint32, errno syscall.Errno) {
+func (p *pool) collect(c *core, class int) (list ref, n uint32, errno syscall.Errno) {
 	for n < batchOf(class) {
 		var f *fiber
 		if p.odd != 0 {
@@ -57,7 +59,7 @@ func (p *pool) collect(c *core, class int) (list link, n uint32, errno syscall.E
 		} else if f, errno = p.unused(c, class); errno != 0 {
 			break
 		}
-		f.next, list = list, f.link()
+		f.next, list = list, f.ref()
 		n++
 	}
 	if n > 0 {
@@ -95,11 +97,11 @@ func (p *pool) unused(c *core, class int) (*fiber, syscall.Errno) {
 }
 
 // put takes back a batch.
-func (p *pool) put(list link, n uint32, class int) {
+func (p *pool) put(list ref, n uint32, class int) {
 	p.mu.Lock()
 	if n == batchOf(class) {
-		list.fiber().prev = p.batches
-		p.batches = list
+		f := list.fiber()
+		f.prev, p.batches = p.batches, f.link()
 	} else {
 		for list != 0 {
 			f := list.fiber()
@@ -112,7 +114,7 @@ func (p *pool) put(list link, n uint32, class int) {
 // putOne takes back one slot.
 func (p *pool) putOne(f *fiber) {
 	p.mu.Lock()
-	f.next, p.odd = p.odd, f.link()
+	f.next, p.odd = p.odd, f.ref()
 	p.mu.Unlock()
 }
 
@@ -173,7 +175,7 @@ func (w *worker) release(f *fiber) {
 //go:nosplit // a stack that runs out must not do so here: see fiber
 func (k *cache) add(f *fiber) {
 	f.clear()
-	f.next, k.list = k.list, f.link()
+	f.next, k.list = k.list, f.ref()
 	k.n++
 }
 
@@ -241,7 +243,7 @@ func (p *pool) trimLocked(class int) (bytes int) {
 	for p.batches != 0 {
 		l := p.batches
 		p.batches = l.fiber().prev
-		toChunks(l)
+		toChunks(l.fiber().ref())
 	}
 	toChunks(p.odd)
 	p.odd = 0
@@ -277,7 +279,7 @@ func (p *pool) trimLocked(class int) (bytes int) {
 }
 
 // toChunks puts free slots on the lists of their chunks.
-func toChunks(list link) {
+func toChunks(list ref) {
 	for list != 0 {
 		l := list
 		f := l.fiber()

@@ -17,6 +17,11 @@ import (
 // when the running one stops, ends or joins it, and then has never been linked.
 // Where nothing is there top is loop.
 //
+// While fibers do nothing but Yield, the running one stays in the ring, at the
+// place of loop, which is not in it: the worker is turning, and a Yield only goes
+// on to the next; top is nil. Whoever takes the lock for anything else puts loop
+// back first. The running fiber's next and prev are the ring's meanwhile.
+//
 // The lock belongs to the worker. The worker takes it some ten million times a
 // second and others take it when they steal, so the worker pays two plain
 // stores and a load for it, and a thief an inter-processor interrupt:
@@ -36,7 +41,7 @@ import (
 // that spawned small fibers beside an idle thief made one in six microseconds.
 // A thief gives up if the worker stays inside, because it does not run.
 // Rejected: a Chase-Lev deque, whose owner needs a full fence or a locked
-// instruction for each take, about half of what a whole Yield takes,
+// instruction for each take, about what a whole Yield takes,
 // and from which nothing can be taken in the middle, as Join does; and private
 // queues that are shared on request, where a fiber that computes would keep the
 // rest of its worker's queue from everybody.
@@ -47,37 +52,42 @@ import (
 // are few; the oldest, at the head, are what thieves take. So that the newest
 // do not keep the oldest waiting for ever, the head is taken once in a slice.
 
-// asm.Yield does the same as yield, so assembly knows the places of what it needs.
-var (
-	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.current)-unsafe.Offsetof(asm.Runner{}.Current)]
-	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.top)-unsafe.Offsetof(asm.Runner{}.Top)]
-	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.loop)-unsafe.Offsetof(asm.Runner{}.Loop)]
-	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.base)-unsafe.Offsetof(asm.Runner{}.Base)]
-	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.loopLink)-unsafe.Offsetof(asm.Runner{}.Link)]
-	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.inside)-unsafe.Offsetof(asm.Runner{}.Inside)]
-	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.tick)-unsafe.Offsetof(asm.Runner{}.Tick)]
-	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.claimed)-unsafe.Offsetof(asm.Runner{}.Claimed)]
-	_ = [1]struct{}{}[unsafe.Offsetof(fiber{}.next)-unsafe.Offsetof(asm.Runnable{}.Next)]
-	_ = [1]struct{}{}[unsafe.Offsetof(fiber{}.prev)-unsafe.Offsetof(asm.Runnable{}.Prev)]
-	_ = [1]struct{}{}[unsafe.Offsetof(fiber{}.flags)-unsafe.Offsetof(asm.Runnable{}.Flags)]
-	_ = [1]struct{}{}[linkShift-asm.LinkShift]
-	_ = [1]struct{}{}[(pinned|isLoop)-asm.Stays]
-)
-
 // enter takes the lock of w's queue. The caller runs on w.
 //
 //go:nosplit // an overflow must not keep the lock
 func (w *worker) enter() {
 	asm.StoreRelease(&w.inside, 1)
-	if atomic.LoadUint32(&w.claimed) != 0 {
+	if atomic.LoadUint32(&w.claimed)|w.turning != 0 {
 		w.enterSlow()
 	}
 }
 
-// enterSlow is enter while there is a thief, or something in the inbox.
+// enterSlow is enter while the worker turns, or not alone.
 //
 //go:nosplit // as enter
 func (w *worker) enterSlow() {
+	if atomic.LoadUint32(&w.claimed) != 0 {
+		w.contend()
+	}
+	if w.turning != 0 {
+		w.endTurns()
+	}
+}
+
+// enterTurning is enter which leaves the running fiber in the ring.
+//
+//go:nosplit // as enter
+func (w *worker) enterTurning() {
+	asm.StoreRelease(&w.inside, 1)
+	if atomic.LoadUint32(&w.claimed) != 0 {
+		w.contend()
+	}
+}
+
+// contend takes the lock while there is a thief, or something in the inbox.
+//
+//go:nosplit // as enter
+func (w *worker) contend() {
 	for i := 0; ; i++ {
 		atomic.SwapUint32(&w.inside, 1)
 		if atomic.LoadUint32(&w.claimed)&attention != 0 {
@@ -110,10 +120,10 @@ func (w *worker) leave() { asm.StoreRelease(&w.inside, 0) }
 func (w *worker) push(f *fiber) {
 	w.lower()
 	w.top = uintptr(unsafe.Pointer(f))
-	w.length++
 }
 
-// lower puts what is on top into the ring; under the lock.
+// lower puts what is on top into the ring; under the lock. What is on top then is
+// for the caller to say.
 //
 //go:nosplit // as enter
 func (w *worker) lower() {
@@ -127,12 +137,11 @@ func (w *worker) lower() {
 //go:nosplit // as enter
 func (w *worker) link(f *fiber) {
 	loop := w.loop
-	l := f.link()
 	last := loop.prev
-	f.next, f.prev = w.loopLink, last
-	last.fiber().next = l
-	loop.prev = l
-	w.top = uintptr(unsafe.Pointer(loop))
+	f.next, f.prev = loop.ref(), last
+	last.fiber().next = f.ref()
+	loop.prev = f.link()
+	w.length++
 }
 
 // newest takes the newest fiber, or loop; under the lock.
@@ -144,7 +153,6 @@ func (w *worker) newest() *fiber {
 		return w.tail()
 	}
 	w.top = uintptr(unsafe.Pointer(w.loop))
-	w.length--
 	return f
 }
 
@@ -156,7 +164,7 @@ func (w *worker) tail() *fiber {
 	f := loop.prev.fiber()
 	p := f.prev
 	loop.prev = p
-	p.fiber().next = w.loopLink
+	p.fiber().next = loop.ref()
 	if f != loop {
 		w.length--
 	}
@@ -169,6 +177,7 @@ func (w *worker) tail() *fiber {
 func (w *worker) oldest() *fiber {
 	w.lower()
 	loop := w.loop
+	w.top = uintptr(unsafe.Pointer(loop))
 	f := loop.next.fiber()
 	n := f.next
 	loop.next = n
@@ -179,37 +188,73 @@ func (w *worker) oldest() *fiber {
 	return f
 }
 
-// turn adds f as the newest and takes the oldest, maybe f; under the lock.
+// turn makes f, which runs, the newest, and returns the oldest, which runs then
+// and is in the ring too; f if there is no other. It is under the lock taken by
+// enterTurning.
 //
 //go:nosplit // as enter
 func (w *worker) turn(f *fiber) *fiber {
+	if w.turning != 0 {
+		return f.next.fiber()
+	}
 	w.lower()
-	loop, end, l := w.loop, w.loopLink, f.link()
-	last := loop.prev
-	to := loop.next.fiber()
-	if to == loop {
+	loop := w.loop
+	w.top = uintptr(unsafe.Pointer(loop))
+	if loop.next.fiber() == loop {
 		return f
 	}
-	f.next, f.prev = end, last
-	last.fiber().next = l
-	loop.prev = l
-	n := to.next
-	loop.next = n
-	n.fiber().prev = end
-	return to
+	f.next, f.prev = loop.next, loop.prev
+	f.next.fiber().prev = f.link()
+	f.prev.fiber().next = f.ref()
+	w.turning, w.top = 1, 0
+	return f.next.fiber()
+}
+
+// endTurns puts loop into the ring, in place of the running fiber; under the lock.
+//
+//go:nosplit // as enter
+func (w *worker) endTurns() {
+	f, loop := w.running(), w.loop
+	loop.next, loop.prev = f.next, f.prev
+	loop.next.fiber().prev = w.loopLink
+	loop.prev.fiber().next = loop.ref()
+	w.top = uintptr(unsafe.Pointer(loop))
+	asm.StoreRelease(&w.turning, 0) // see stopTurning
+}
+
+// stopTurning ends turns: the running fiber's next and prev are its own then. Nobody
+// but w begins turns, so it sees with a look that there are none.
+//
+//go:nosplit // as enter
+func (w *worker) stopTurning() {
+	if atomic.LoadUint32(&w.turning) != 0 {
+		w.enter()
+		w.leave()
+	}
 }
 
 // remove takes f, which is in the queue; under the lock.
 //
 //go:nosplit // as enter
 func (w *worker) remove(f *fiber) {
-	w.length--
 	if w.top == uintptr(unsafe.Pointer(f)) {
 		w.top = uintptr(unsafe.Pointer(w.loop))
 		return
 	}
+	w.length--
 	f.next.fiber().prev = f.prev
 	f.prev.fiber().next = f.next
+}
+
+// any says whether a fiber is in the queue; a guess without the lock.
+//
+//go:nosplit // as enter
+func (w *worker) any() bool {
+	if atomic.LoadUint32(&w.length) != 0 {
+		return true
+	}
+	top := atomic.LoadUintptr(&w.top)
+	return top != 0 && top != uintptr(unsafe.Pointer(w.loop))
 }
 
 // claim takes the lock of v's queue for somebody else than v. It fails when
@@ -224,6 +269,9 @@ func (v *worker) claim() bool {
 		if atomic.LoadUint32(&v.inside) == 0 {
 			atomic.SwapUint32(&v.held, 1)
 			if atomic.LoadUint32(&v.inside) == 0 {
+				if v.turning != 0 {
+					v.endTurns()
+				}
 				return true
 			}
 			asm.StoreRelease(&v.held, 0)
@@ -253,10 +301,11 @@ const maxSteal = 64
 // steal moves the older half of v's queue, up to maxSteal, to w's, and returns
 // how many those are.
 func (w *worker) steal(v *worker) int {
-	if atomic.LoadUint32(&v.length) == 0 || !v.claim() {
+	if !v.any() || !v.claim() {
 		return 0
 	}
 	v.lower()
+	v.top = uintptr(unsafe.Pointer(v.loop))
 	n := int(min((v.length+1)/2, maxSteal))
 	if n == 0 {
 		v.unclaim()
@@ -265,7 +314,7 @@ func (w *worker) steal(v *worker) int {
 	first := v.loop.next
 	last := first.fiber()
 	for i := 1; ; i++ {
-		last.worker = uintptr(unsafe.Pointer(w))
+		last.worker = w.loopLink
 		if i == n {
 			break
 		}
@@ -281,7 +330,7 @@ func (w *worker) steal(v *worker) int {
 	tail := w.loop.prev
 	tail.fiber().next = first
 	first.fiber().prev = tail
-	last.next = w.loopLink
+	last.next = w.loop.ref()
 	w.loop.prev = last.link()
 	w.length += uint32(n)
 	w.leave()

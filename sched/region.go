@@ -68,6 +68,15 @@ func (l link) fiber() *fiber { return (*fiber)(pointer(region.base + uintptr(l)<
 //go:nosplit // as fiber
 func (f *fiber) link() link { return link((uintptr(unsafe.Pointer(f)) - region.base) >> linkShift) }
 
+// A ref is a *fiber, or nil, that the collector does not know of.
+type ref uintptr
+
+//go:nosplit // as link
+func (r ref) fiber() *fiber { return (*fiber)(pointer(uintptr(r))) }
+
+//go:nosplit // as link
+func (f *fiber) ref() ref { return ref(uintptr(unsafe.Pointer(f))) }
+
 // class returns the class of the span that l lies in.
 //
 //go:nosplit // a stack that runs out must not do so here: see fiber
@@ -108,7 +117,7 @@ type chunk struct {
 	slots uint32 // in all
 	used  uint32 // slots that have been used, the first of the chunk
 	nfree uint32 // while memory is given back: free ones
-	free  link   // likewise
+	free  ref    // likewise
 	owner uintptr
 }
 

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"io"
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -76,14 +77,12 @@ var start = sync.OnceValue(func() error {
 	}
 	fences = asm.InitFences()
 	asm.InitClock()
-	asm.SetEnded(&endedFn)
 	return nil
 })
 
 var (
-	endedFn = ended
-	fences  bool
-	guard   uintptr // bytes that compiled code keeps free at the low end of a stack
+	fences bool
+	guard  uintptr // bytes that compiled code keeps free at the low end of a stack
 )
 
 // New makes a scheduler and starts its workers.
@@ -205,7 +204,7 @@ func newCore(n int) (*core, error) {
 	for i := range c.workers {
 		w := (*worker)(unsafe.Add(ws, uintptr(i)*unsafe.Sizeof(worker{})))
 		c.workers[i] = w
-		w.core, w.id = c, i
+		w.core, w.id, w.shared = c, i, uintptr(unsafe.Pointer(&c.hungry))
 		if c.unfenced {
 			w.claimed = unfenced
 		}
@@ -217,9 +216,9 @@ func newCore(n int) (*core, error) {
 			return nil, err
 		}
 		w.loop = (*fiber)(b)
-		w.loopLink, w.base = w.loop.link(), region.base
-		w.loop.next, w.loop.prev = w.loopLink, w.loopLink
-		w.loop.worker, w.loop.flags = uintptr(unsafe.Pointer(w)), isLoop
+		w.loopLink, w.base, w.links = w.loop.link(), region.base, uint32(region.loops-firstLink)
+		w.loop.next, w.loop.prev = w.loop.ref(), w.loopLink
+		w.loop.serial, w.loop.local, w.loop.flags = math.MaxUint64, uintptr(unsafe.Pointer(w)), isLoop
 		w.current, w.top = uintptr(b), uintptr(b)
 	}
 	return c, nil

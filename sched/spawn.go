@@ -36,7 +36,7 @@ type Attr struct {
 // Errors: ErrNilFunc; ErrNotFiber; ErrClosed; *Error with ENOMEM.
 // Ordering: what happens before Go happens before fn.
 func Go[T any](fn func(*T), arg *T) (Fiber, error) {
-	return spawn(*(*uintptr)(unsafe.Pointer(&fn)), uintptr(unsafe.Pointer(arg)))
+	return goFn(*(*uintptr)(unsafe.Pointer(&fn)), uintptr(unsafe.Pointer(arg)))
 }
 
 // GoAttr is Go for a fiber with attributes.
@@ -64,36 +64,45 @@ func SpawnAttr[T any](s *Scheduler, fn func(*T), arg *T, attr Attr) (Fiber, erro
 	return s.spawn(*(*unsafe.Pointer)(unsafe.Pointer(&fn)), unsafe.Pointer(arg), &attr)
 }
 
-// spawn is Go, with nothing but what every fiber needs.
-func spawn(fn, arg uintptr) (Fiber, error) {
+// spawn is Go in full.
+func spawn(fn, arg uintptr) (serial uint64, at uint32, err error) {
 	w := self()
 	if w == nil || fn == 0 || w.core.closing != 0 {
-		return Fiber{}, refusal(w, fn)
+		return 0, 0, refusal(w, fn)
 	}
 	l := w.free.list
 	if l == 0 {
 		f, errno := w.alloc(w.core.class)
 		if errno != 0 {
-			return Fiber{}, errNoMemory
+			return 0, 0, errNoMemory
 		}
-		l = f.link()
+		l = f.ref()
 	} else {
 		w.free.list = l.fiber().next
 		w.free.n--
 	}
 	f := l.fiber()
 	f.Init(uintptr(unsafe.Pointer(f))-ownRoom, fn, arg)
-	f.worker = uintptr(unsafe.Pointer(w))
-	h := Fiber{f.serial, l}
+	f.worker = w.loopLink
+	h := f.handle()
 	w.stats.spawns++
 	w.enter()
 	f.setState(runnable)
 	w.push(f)
 	w.leave()
 	if w.core.hungry.Load() != 0 {
-		w.call(feedFn, unsafe.Pointer(w.core))
+		return spawned(h.serial, uint32(h.at))
 	}
-	return h, nil
+	return h.serial, uint32(h.at), nil
+}
+
+// spawned is the end of Go while a worker may have nothing to do.
+//
+//go:nosplit // an overflow must not lose the handle
+func spawned(serial uint64, at uint32) (uint64, uint32, error) {
+	w := self()
+	w.call(feedFn, unsafe.Pointer(w.core))
+	return serial, at, nil
 }
 
 // refusal says why a fiber is not spawned.
@@ -125,7 +134,7 @@ func spawnAttr(fn, arg uintptr, a *Attr) (Fiber, error) {
 	w.stats.spawns++
 	w.stats.wakes-- // readies counts one
 	if a.Worker == 0 {
-		f.worker = uintptr(unsafe.Pointer(w))
+		f.worker = w.loopLink
 	}
 	w.readies(f)
 	return h, nil
@@ -160,7 +169,7 @@ func (f *fiber) prepare(c *core, fn, arg uintptr, a *Attr) {
 	f.worker = 0
 	if a.Worker != 0 {
 		f.flags |= pinned
-		f.worker = uintptr(unsafe.Pointer(c.workers[a.Worker-1]))
+		f.worker = c.workers[a.Worker-1].loopLink
 	}
 	if f.link().class() != c.class {
 		f.flags |= otherClass

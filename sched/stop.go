@@ -15,11 +15,7 @@ import (
 // Context: fiber; elsewhere it is lwp.Yield.
 func Yield() { asm.Yield() }
 
-var yieldFn = yield
-
-func init() { asm.SetYield(&yieldFn) }
-
-// yield is Yield where asm.Yield does not do it, and in full.
+// yield is Yield in full.
 func yield() {
 	w := self()
 	if w == nil || w.idle() {
@@ -36,7 +32,7 @@ func yield() {
 	}
 	// The lock is held until f is saved: the switch gives it back. Before that
 	// a thief must not find f in the queue.
-	w.enter()
+	w.enterTurning()
 	to := w.turn(f)
 	w.setRunning(to)
 	asm.Switch(&f.Context, &to.Context, &w.inside)
@@ -83,7 +79,7 @@ func YieldTo(h Fiber) (bool, error) {
 //
 //go:nosplit // an overflow must not keep the lock
 func (f *fiber) queuedOn(w *worker) bool {
-	return atomic.LoadUint32(&f.state) == runnable && f.on() == w && f.flags&pinned == 0
+	return atomic.LoadUint32(&f.state) == runnable && f.worker == w.loopLink && f.flags&pinned == 0
 }
 
 // yieldBound is Yield where pinned fibers are concerned: they have a list of
@@ -91,9 +87,9 @@ func (f *fiber) queuedOn(w *worker) bool {
 func (w *worker) yieldBound(f *fiber) {
 	w.enter()
 	to := w.loop
-	if w.bound != 0 && (f.flags&pinned == 0 || w.length == 0) {
+	if w.bound != 0 && (f.flags&pinned == 0 || !w.any()) {
 		to = w.nextBound()
-	} else if w.length != 0 {
+	} else if w.any() {
 		to = w.oldest()
 	}
 	release := &w.inside

@@ -157,7 +157,7 @@ func (t *timers) expire(w *worker) {
 		if errno != 0 {
 			break // the next look may find one
 		}
-		b.spare = f.link()
+		b.spare = f.ref()
 	}
 	if b.spare != 0 {
 		w.release(b.spare.fiber())
@@ -178,19 +178,19 @@ type batch struct {
 	w           uintptr // *worker
 	now         int64
 	room        int
-	first, last link    // fibers to be made ready, linked by next
+	first, last ref     // fibers to be made ready, linked by next
 	others      uintptr // *node; waiters that are not this scheduler's
-	spare       link    // a fiber for a function
+	spare       ref     // a fiber for a function
 }
 
 func (b *batch) add(f *fiber) {
 	f.next = 0
 	if b.first == 0 {
-		b.first = f.link()
+		b.first = f.ref()
 	} else {
-		b.last.fiber().next = f.link()
+		b.last.fiber().next = f.ref()
 	}
-	b.last = f.link()
+	b.last = f.ref()
 	b.room--
 }
 
@@ -281,7 +281,7 @@ func (w *worker) comesDue(f *fiber) {
 		return
 	}
 	w.stats.wakes++
-	f.worker = uintptr(unsafe.Pointer(w))
+	f.worker = w.loopLink
 	f.flags |= isDue
 	w.due++
 	w.bind(f)

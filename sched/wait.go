@@ -251,7 +251,6 @@ func (q *queue) halt(me *worker, value uintptr, kind uint8, reason why) (f, to *
 	me.enter()
 	if to = (*fiber)(pointer(me.top)); to != me.loop {
 		me.top = uintptr(unsafe.Pointer(me.loop))
-		me.length--
 	} else {
 		to = me.tail()
 	}

@@ -70,6 +70,7 @@ func (p *parking) park(w *worker, f *fiber, reason string, b bound) error {
 			continue
 		}
 		f.stop(parked, reason, w.clock)
+		w.stopTurning()
 		f.prev = link(uintptr(unsafe.Pointer(f)) - uintptr(unsafe.Pointer(&p.wait)))
 		to := w.next()
 		if asm.SwitchIf(&f.Context, &to.Context, &f.word, word, word|bits) {

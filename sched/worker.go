@@ -12,41 +12,43 @@ import (
 type worker struct {
 	// Written by the worker alone, all the time.
 	current  uintptr // *fiber that runs, loop when none does
-	top      uintptr // *fiber, the newest in the queue; or loop
+	top      uintptr // *fiber, the newest in the queue; or loop; nil while turning
+	inside   uint32  // the worker is in its queue; see queue.go
+	tick     uint32  // switches until the next poll
 	loop     *fiber  // the worker's own context, and both ends of its queue
-	base     uintptr // region.base
 	loopLink link
-	interval uint32 // what tick was after the last poll, less what hasten has taken off
-	inside   uint32 // the worker is in its queue; see queue.go
-	tick     uint32 // switches until the next poll
+	length   uint32  // ready fibers in the ring
+	base     uintptr // region.base
+	links    uint32  // region.loops - firstLink
+	turning  uint32  // current is in the ring in place of loop; see queue.go
+	free     cache   // of the default class
+	shared   uintptr // &core.hungry
+	batch    uint32  // batchOf(class)
+	interval uint32  // what tick was after the last poll, less what hasten has taken off
+	stats    counters
 	core     *core
-	length   uint32 // of the queue
 	class    int    // core.class
-	batch    uint32 // batchOf(class)
-	free     cache  // of the default class
-	left     uint32
-	faulted  uint32 // current has faulted
 	clock    uint64 // ticks, as of the last poll
 	slice    uint64 // ticks, when the head of the queue was last taken
-	stats    counters
-	_        [64]byte
+	_        [48]byte
 
 	// Written by others.
 	claimed uint32 // see queue.go
 	held    uint32 // a thief is in the queue
-	_       [56]byte
+	left    uint32 // what switches clear that have nothing to clear
+	_       [52]byte
 
 	// Parking, under core.mu, but for wake.
 	wake      uint32 // futex word: 1 when the worker is not to sleep
 	parked    bool   // in core's list of idle workers
 	searching bool   // counted in core.searching
 	nextIdle  uintptr
-	inbox     uintptr // fibers that are pinned to this worker and were made ready elsewhere, linked by next; newest first
+	inbox     ref // fibers that are pinned to this worker and were made ready elsewhere, linked by next; newest first
 
 	id      int
-	bound   link // ready fibers that are pinned here or have come due, linked by next, oldest first
-	boundTo link // the newest
-	due     int  // how many of them a timer has made ready
+	bound   ref // ready fibers that are pinned here or have come due, linked by next, oldest first
+	boundTo ref // the newest
+	due     int // how many of them a timer has made ready
 
 	boundsTurn bool
 	caches     [classes]cache
@@ -92,6 +94,29 @@ func (w *worker) pollAfter(n uint32) {
 	}
 }
 
+// pollEarly polls before it is due, and reports whether the running fiber may say
+// who runs next: otherwise it is others' turn, which next sees to.
+func (w *worker) pollEarly() bool {
+	if w.bound == 0 {
+		w.call(pollFn, unsafe.Pointer(w))
+	}
+	if w.bound != 0 || w.clock-w.slice > slices {
+		w.hasten()
+		return false
+	}
+	return true
+}
+
+// counts counts, for a Join, the switch back: the end of a fiber that is waited
+// for does not.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
+func (w *worker) counts() {
+	if w.tick > 1 {
+		w.tick--
+	}
+}
+
 // idle says that the worker is in its own context.
 //
 //go:nosplit // a stack that runs out must not do so here: see fiber
@@ -102,7 +127,7 @@ func (w *worker) idle() bool { return w.current == uintptr(unsafe.Pointer(w.loop
 // ticks of the cycle counter each, and there is nothing to look for: who brings
 // something then alerts it. A look takes some fifty nanoseconds, most of which is
 // the reading of the cycle counter of a virtual machine, and mispredicted
-// returns: a tenth of a Yield if it comes with each 128th.
+// returns: a seventh of a Yield if it comes with each 128th.
 const (
 	pollInterval = 128
 	longInterval = 1024
@@ -207,7 +232,7 @@ func (w *worker) spin() bool {
 			return true
 		}
 		for _, v := range c.workers {
-			if v != w && atomic.LoadUint32(&v.length) != 0 {
+			if v != w && v.any() {
 				return true
 			}
 		}
@@ -296,7 +321,8 @@ func (w *worker) next() *fiber {
 		w.call(pollFn, unsafe.Pointer(w))
 		if w.bound != 0 {
 			// In turns with the queue, if there is anything in it.
-			if w.boundsTurn = !w.boundsTurn || w.length == 0; w.boundsTurn {
+			if w.boundsTurn = !w.boundsTurn || !w.any(); w.boundsTurn {
+				w.stopTurning()
 				f := w.nextBound()
 				w.setRunning(f)
 				return f
@@ -326,7 +352,7 @@ func (w *worker) putBack(f *fiber) {
 		return
 	}
 	if f.flags&pinned != 0 {
-		f.next, w.bound = w.bound, f.link()
+		f.next, w.bound = w.bound, f.ref()
 		if f.next == 0 {
 			w.boundTo = w.bound
 		}
@@ -360,11 +386,11 @@ func (w *worker) bind(f *fiber) {
 	f.next = 0
 	f.setState(runnable)
 	if w.bound == 0 {
-		w.bound = f.link()
+		w.bound = f.ref()
 	} else {
-		w.boundTo.fiber().next = f.link()
+		w.boundTo.fiber().next = f.ref()
 	}
-	w.boundTo = f.link()
+	w.boundTo = f.ref()
 	w.hasten()
 }
 
@@ -373,10 +399,10 @@ func (w *worker) openInbox() {
 	c := w.core
 	c.mu.Lock()
 	atomic.AndUint32(&w.claimed, ^uint32(attention))
-	l := link(w.inbox)
+	l := w.inbox
 	w.inbox = 0
 	c.mu.Unlock()
-	var list link
+	var list ref
 	for l != 0 { // the newest is first
 		f := l.fiber()
 		l, f.next, list = f.next, list, l
@@ -395,19 +421,18 @@ func (w *worker) openInbox() {
 func (w *worker) readies(f *fiber) {
 	w.stats.wakes++
 	if f.flags&pinned != 0 {
-		if f.on() == w {
+		if f.worker == w.loopLink {
 			w.bind(f)
 			return
 		}
 		w.call(deliverFn, unsafe.Pointer(f))
 		return
 	}
-	f.worker = uintptr(unsafe.Pointer(w))
+	f.worker = w.loopLink
 	w.enter()
 	f.setState(runnable)
 	w.lower()
 	w.top = uintptr(unsafe.Pointer(f))
-	w.length++
 	w.leave()
 	if w.core.hungry.Load() != 0 {
 		w.call(feedFn, unsafe.Pointer(w.core))
@@ -436,8 +461,8 @@ func (f *fiber) deliver() {
 func (f *fiber) deliverLocked() *worker {
 	w := f.on()
 	f.setState(runnable)
-	f.next = link(w.inbox)
-	w.inbox = uintptr(f.link())
+	f.next = w.inbox
+	w.inbox = f.ref()
 	atomic.OrUint32(&w.claimed, attention)
 	if !w.core.unpark(w) {
 		return nil

@@ -1,0 +1,35 @@
+package asm
+
+import "unsafe"
+
+var yieldPC, spawnPC, joinPC, endPC, endingPC uintptr // in assembly
+
+// setEnd has contexts end the short way.
+func setEnd() { endingPC = endPC }
+
+var (
+	yieldFn = funcOf[func()](&yieldPC)
+	spawnFn = funcOf[func(fn, arg uintptr) (serial uint64, link uint32, err error)](&spawnPC)
+	joinFn  = funcOf[func(serial uint64, link uint32) error](&joinPC)
+)
+
+// Yield puts the running Runnable at the end of its Runner's ring and goes on with
+// the first.
+//
+// Context: anywhere, once SetPaths was called.
+func Yield() { yieldFn() }
+
+// Spawn returns a function that makes a Runnable which runs fn(arg), the newest of
+// the caller's Runner, with results as those of Paths.Spawn; H is a structure of
+// the first two.
+//
+// Context: as Yield.
+func Spawn[H any]() func(fn, arg uintptr) (H, error) {
+	return *(*func(fn, arg uintptr) (H, error))(unsafe.Pointer(&spawnFn))
+}
+
+// Join waits for the end of the Runnable that link names, and runs it, if it is
+// the newest.
+//
+// Context: as Yield.
+func Join(serial uint64, link uint32) error { return joinFn(serial, link) }
