@@ -28,8 +28,8 @@ func Spawn[H any]() func(fn, arg uintptr) (H, error) {
 	return *(*func(fn, arg uintptr) (H, error))(unsafe.Pointer(&spawnFn))
 }
 
-// Join waits for the end of the Runnable that link names, and runs it, if it is
-// the newest.
+// Join returns a function that waits for the end of the Runnable which H names, as
+// Paths.Join does, and runs it, if it is in the caller's queue.
 //
 // Context: as Yield.
-func Join(serial uint64, link uint32) error { return joinFn(serial, link) }
+func Join[H any]() func(H) error { return *(*func(H) error)(unsafe.Pointer(&joinFn)) }

@@ -16,7 +16,7 @@ func Spawn[H any]() func(fn, arg uintptr) (H, error) {
 	}
 }
 
-// Join is Paths.Join.
-func Join(serial uint64, link uint32) error {
-	return (*(*func(uint64, uint32) error)(unsafe.Pointer(&slowJoin)))(serial, link)
+// Join returns Paths.Join.
+func Join[H any]() func(H) error {
+	return func(h H) error { return (*(*func(H) error)(unsafe.Pointer(&slowJoin)))(h) }
 }

@@ -20,7 +20,7 @@ import (
 // fiber died of one. Outside of fibers ErrDeadlock if nothing can run any more,
 // as a *DeadlockError on a goroutine; the fiber can then be joined again.
 // Ordering: the end of the fiber happens before Join returns.
-func (h Fiber) Join() error { return asm.Join(h.serial, uint32(h.at)) }
+func (h Fiber) Join() error { return joinShort(h) }
 
 // join is Join in full.
 func join(serial uint64, at uint32) error {

@@ -46,8 +46,10 @@ var (
 	_ = [1]struct{}{}[hasFault-asm.Inherits]
 )
 
-// goFn is Go.
-var goFn = asm.Spawn[Fiber]()
+var (
+	goShort   = asm.Spawn[Fiber]()
+	joinShort = asm.Join[Fiber]()
+)
 
 var (
 	yieldFn   = yield

@@ -36,7 +36,7 @@ type Attr struct {
 // Errors: ErrNilFunc; ErrNotFiber; ErrClosed; *Error with ENOMEM.
 // Ordering: what happens before Go happens before fn.
 func Go[T any](fn func(*T), arg *T) (Fiber, error) {
-	return goFn(*(*uintptr)(unsafe.Pointer(&fn)), uintptr(unsafe.Pointer(arg)))
+	return goShort(*(*uintptr)(unsafe.Pointer(&fn)), uintptr(unsafe.Pointer(arg)))
 }
 
 // GoAttr is Go for a fiber with attributes.
