@@ -5,10 +5,10 @@ package asm
 import "unsafe"
 
 // What package sched does some fifty million times a second has a short way in
-// assembly, on amd64: to go on with the next fiber, to spawn one, to run the
-// newest and wait for it, and the end of one that is waited for. Where it is
-// more than that, the short way has changed nothing and goes to what SetPaths
-// was given, which does the same in full, in Go.
+// assembly, on amd64: to go on with the next fiber, to spawn one, to run one that
+// is ready and wait for it, and the end of one that is waited for. Where it is more
+// than that, the short way has changed nothing and goes to what SetPaths was given,
+// which does the same in full, in Go.
 
 // A Runner is what assembly knows of a worker of package sched, whose address
 // is in TCB.Worker; see there what it is for.
@@ -79,14 +79,14 @@ type Paths struct {
 	Spawn   *func(fn, arg uintptr) (serial uint64, link uint32, err error)
 	Spawned *func(serial uint64, link uint32) (uint64, uint32, error) // the end of Spawn while Hungry
 	Join    *func(serial uint64, link uint32) error
-	Joined  *func() error // the end of Join with Inherits
-	End     *func(worker uintptr) (next *Context, left *uint32)
+	Joined  *func() error                                       // the end of Join with Inherits
+	End     *func(worker uintptr) (next *Context, left *uint32) // as SetEnded's
 }
 
-// What Paths has, as func() values.
+// What Paths has, as func values.
 //
 //lint:ignore U1000 read by assembly
-var slowYield, slowSpawn, slowSpawned, slowJoin, slowJoined, slowEnd uintptr
+var slowYield, slowSpawn, slowSpawned, slowJoin, slowJoined uintptr
 
 // SetPaths sets, once, what the short ways lead to.
 func SetPaths(p Paths) {
@@ -95,7 +95,6 @@ func SetPaths(p Paths) {
 	slowSpawned = *(*uintptr)(unsafe.Pointer(p.Spawned))
 	slowJoin = *(*uintptr)(unsafe.Pointer(p.Join))
 	slowJoined = *(*uintptr)(unsafe.Pointer(p.Joined))
-	slowEnd = *(*uintptr)(unsafe.Pointer(p.End))
 	SetEnded(p.End)
 	setEnd()
 }

@@ -30,13 +30,13 @@ type worker struct {
 	class    int    // core.class
 	clock    uint64 // ticks, as of the last poll
 	slice    uint64 // ticks, when the head of the queue was last taken
-	_        [48]byte
+	left     uint32 // what switches clear that have nothing to clear
+	_        [44]byte
 
 	// Written by others.
 	claimed uint32 // see queue.go
 	held    uint32 // a thief is in the queue
-	left    uint32 // what switches clear that have nothing to clear
-	_       [52]byte
+	_       [56]byte
 
 	// Parking, under core.mu, but for wake.
 	wake      uint32 // futex word: 1 when the worker is not to sleep
