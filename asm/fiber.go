@@ -7,8 +7,8 @@ import "unsafe"
 // What package sched does some fifty million times a second has a short way in
 // assembly, on amd64: to go on with the next fiber, to spawn one, to run one that
 // is ready and wait for it, and the end of one that is waited for. Where it is more
-// than that, the short way has changed nothing and goes to what SetPaths was given,
-// which does the same in full, in Go.
+// than that, the short way goes to what SetPaths was given, in Go: to what does the
+// same in full, having changed nothing, or to what is left to do.
 
 // A Runner is what assembly knows of a worker of package sched, whose address
 // is in TCB.Worker; see there what it is for.
@@ -32,7 +32,7 @@ type Runner struct {
 	_       uint32
 	Spawns  uint64
 	Ends    uint64
-	_       [RunnerClaimed - 128]byte
+	_       [RunnerClaimed - 112]byte
 	Claimed uint32
 }
 

@@ -2,8 +2,9 @@
 // and Top is that of its queue: after the store to Inside and a look at the other
 // two the queue is the worker's.
 //
-// They are called as compiled Go, by func values, but for end. What is saved of a context that switches is its
-// caller's return, or that of a frame which has the frame pointer as any other.
+// They are called as compiled Go, by func values, but for end. What is saved of a
+// context that switches is its caller's return, or that of a frame which has the
+// frame pointer as any other.
 
 #include "go_asm.h"
 #include "textflag.h"
@@ -81,7 +82,9 @@ slow:
 //
 //	SI  the new Runnable
 //	DI  the Runner
-//	R8  Shared
+//	R8  its Shared
+//	R9  its Loop
+//	R11 its Base
 TEXT ·spawn(SB), NOSPLIT|NOFRAME, $0
 	runner()
 	TESTQ AX, AX
@@ -153,9 +156,12 @@ slow:
 
 // join(serial AX uint64, link BX uint32) (err AX BX error)
 //
+//	CX  the tick afterwards
 //	DX  the Runnable that is joined, in the queue
 //	SI  the one that runs
 //	DI  the Runner
+//	R10 its Base
+//	R12 serial
 TEXT ·join(SB), NOSPLIT|NOFRAME, $0
 	runner()
 	MOVL Runner_Tick(DI), CX
@@ -169,6 +175,8 @@ TEXT ·join(SB), NOSPLIT|NOFRAME, $0
 	// below, is a tenth of a spawn and join.
 	MOVQ Runner_Top(DI), DX
 	MOVQ Runner_Base(DI), R10
+	TESTQ DX, DX
+	JEQ leave // turning
 	MOVQ DX, R9
 	SUBQ R10, R9
 	SHRQ $const_LinkShift, R9
@@ -208,8 +216,6 @@ switch:
 	RET
 
 ring: // The same for one that is not the newest.
-	TESTQ DX, DX
-	JEQ leave // turning
 	LEAL -const_FirstLink(BX), R9
 	CMPL R9, Runner_Links(DI)
 	JCC leave

@@ -194,7 +194,7 @@ special:
 	MOVL $0, (DI)
 	JMP ·run(SB)
 
-returns: // as in jump, which jumps here: the linker does not take a circle
+returns: // as in jump, but that (DI) is cleared when the stack is left
 	LEAQ (8-const_returns)(CX), SP
 	MOVL $0, (DI)
 	MOVQ Context_BP(BX), BP

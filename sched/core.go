@@ -28,7 +28,8 @@ import (
 // load of what the other stores, so there has to be a fence between them on
 // both sides. The one who adds a fiber does so fifty million times a second: it
 // stores the queue's links and its lock word, then loads hungry, without a
-// fence. The worker that goes to sleep pays for both:
+// fence; so does whoever moves a fiber from one place of the queue to the other,
+// where a look at both can miss it. The worker that goes to sleep pays for both:
 //
 //  1. under mu: on the list; hungry is set, if nobody is searching
 //  2. asm.Fence: what others stored before they loaded the old hungry is visible

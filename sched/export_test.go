@@ -71,6 +71,9 @@ func Forged(h Fiber, serial uint64, at uint32) Fiber {
 	return h
 }
 
+// NilLink returns the link that a nil *fiber would have.
+func NilLink() uint32 { return uint32(-region.base >> linkShift) }
+
 // Threads returns the TIDs of the workers.
 func (s *Scheduler) Threads() (tids []int) {
 	for _, w := range s.core.workers {

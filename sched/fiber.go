@@ -17,7 +17,9 @@ import (
 //
 // Descriptors refer to each other by links (region.go). Who may write a field:
 //
-//	Context, next, prev, flags   whoever the fiber belongs to, see state
+//	Context, next, prev, flags   whoever the fiber belongs to, see state; but next
+//	                             and prev of one that runs while its worker turns,
+//	                             the lock of the queue
 //	state, worker                as well; read by others with atomic loads
 //	word                         anybody, by compare-and-swap
 //	serial                       whoever frees the slot
@@ -40,7 +42,7 @@ type fiber struct {
 	asm.Context
 	serial uint64
 	word   uint64
-	next   ref // the others are links: as one more, it would take Yield longer
+	next   ref // no link, for the sake of Yield, whose time is that of following it
 	prev   link
 	worker link // of the loop of the worker where it is queued, runs, or has run last
 	state  uint32

@@ -29,7 +29,7 @@ func join(serial uint64, at uint32) error {
 	if w == nil || w.idle() || h.at >= region.loops {
 		return h.join(w)
 	}
-	if w.tick <= 2 && !w.pollEarly() {
+	if atomic.LoadUint32(&h.at.fiber().state) != runnable || w.tick <= 2 && !w.pollEarly() {
 		return h.join(w)
 	}
 	// Run it, if it is ours to run: nobody can take it while the lock is held.
@@ -37,8 +37,8 @@ func join(serial uint64, at uint32) error {
 	f, c := w.running(), h.at.fiber()
 	word := atomic.LoadUint64(&c.word)
 	// In a list other than the queue it cannot be: the tick is 1 while there is any.
-	if w.tick > 2 && c.serial == h.serial && c.worker == w.loopLink && atomic.LoadUint32(&c.state) == runnable &&
-		c.flags&pinned == 0 && c != f && word&joinMask == 0 && atomic.CompareAndSwapUint64(&c.word, word, word|uint64(f.link())) {
+	if w.tick > 2 && c.serial == h.serial && c != f && c.queuedOn(w) &&
+		word&joinMask == 0 && atomic.CompareAndSwapUint64(&c.word, word, word|uint64(f.link())) {
 		w.remove(c)
 		f.setState(joining)
 		w.tick -= 2 // there and back
@@ -77,8 +77,8 @@ func (h Fiber) join(w *worker) error {
 		case 0:
 			f.stop(joining, "join", w.clock)
 			to := w.next()
-			w.counts()
 			if asm.SwitchIf(&f.Context, &to.Context, &c.word, word, word|uint64(f.link())) {
+				self().counts()
 				return f.joined()
 			}
 			w.putBack(to)

@@ -90,6 +90,36 @@ func TestSwitchesAreCounted(t *testing.T) {
 	}
 }
 
+// TestJoinOfTheNilLink: while fibers only yield, nothing is the newest.
+func TestJoinOfTheNilLink(t *testing.T) {
+	s := begin(t, 1)
+	type pair struct {
+		over atomic.Bool
+		errs [3]note
+	}
+	p := new(pair)
+	run(t, s, func(p *pair) {
+		f, _ := sched.Go(func(p *pair) {
+			for !p.over.Load() {
+				sched.Yield()
+			}
+		}, p)
+		for i := range p.errs {
+			for range i {
+				sched.Yield()
+			}
+			p.errs[i] = noteOf(sched.Forged(sched.Fiber{}, 12345, sched.NilLink()).Join())
+		}
+		p.over.Store(true)
+		f.Join()
+	}, p)
+	for _, e := range p.errs {
+		if e == 0 {
+			t.Errorf("Join of what is no fiber: %v", p.errs)
+		}
+	}
+}
+
 func TestChildThatEndedBeforeItsJoin(t *testing.T) {
 	for _, workers := range []int{1, 2} {
 		s := begin(t, workers)

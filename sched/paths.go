@@ -26,7 +26,9 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.stats)+unsafe.Offsetof(counters{}.spawns)-unsafe.Offsetof(asm.Runner{}.Spawns)]
 	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.stats)+unsafe.Offsetof(counters{}.ends)-unsafe.Offsetof(asm.Runner{}.Ends)]
 	_ = [1]struct{}{}[unsafe.Offsetof(worker{}.claimed)-unsafe.Offsetof(asm.Runner{}.Claimed)]
+	_ = [1]struct{}{}[unsafe.Offsetof(asm.Shared{}.Hungry)]
 	_ = [1]struct{}{}[unsafe.Offsetof(core{}.closing)-unsafe.Offsetof(core{}.hungry)-unsafe.Offsetof(asm.Shared{}.Closing)]
+	_ = [1]struct{}{}[unsafe.Offsetof(fiber{}.Context)]
 	_ = [1]struct{}{}[unsafe.Offsetof(fiber{}.serial)-unsafe.Offsetof(asm.Runnable{}.Serial)]
 	_ = [1]struct{}{}[unsafe.Offsetof(fiber{}.word)-unsafe.Offsetof(asm.Runnable{}.Word)]
 	_ = [1]struct{}{}[unsafe.Offsetof(fiber{}.next)-unsafe.Offsetof(asm.Runnable{}.Next)]
@@ -34,6 +36,8 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(fiber{}.worker)-unsafe.Offsetof(asm.Runnable{}.Worker)]
 	_ = [1]struct{}{}[unsafe.Offsetof(fiber{}.state)-unsafe.Offsetof(asm.Runnable{}.State)]
 	_ = [1]struct{}{}[unsafe.Offsetof(fiber{}.flags)-unsafe.Offsetof(asm.Runnable{}.Flags)]
+
+	_ = [1]struct{}{}[unsafe.Sizeof(worker{})%64]
 
 	_ = [1]struct{}{}[linkShift-asm.LinkShift]
 	_ = [1]struct{}{}[firstLink-asm.FirstLink]

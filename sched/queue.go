@@ -246,7 +246,8 @@ func (w *worker) remove(f *fiber) {
 	f.prev.fiber().next = f.next
 }
 
-// any says whether a fiber is in the queue; a guess without the lock.
+// any says whether a fiber is in the queue. Without the lock it can miss one that
+// is moved meanwhile: see feeds.
 //
 //go:nosplit // as enter
 func (w *worker) any() bool {
@@ -304,7 +305,7 @@ func (w *worker) steal(v *worker) int {
 	if !v.any() || !v.claim() {
 		return 0
 	}
-	v.lower()
+	v.lower() // found, or feeds, has another see what is left
 	v.top = uintptr(unsafe.Pointer(v.loop))
 	n := int(min((v.length+1)/2, maxSteal))
 	if n == 0 {
@@ -334,6 +335,7 @@ func (w *worker) steal(v *worker) int {
 	w.loop.prev = last.link()
 	w.length += uint32(n)
 	w.leave()
+	w.feeds()
 	w.stats.steals++
 	w.stats.stolen += uint64(n)
 	return n

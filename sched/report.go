@@ -175,7 +175,8 @@ func (f *fiber) info(now uint64, rate float64) (i FiberInfo, ok bool) {
 			}
 			i.Name = string(f.name[:n])
 		}
-		if w := f.on(); w != nil {
+		w := f.on()
+		if w != nil {
 			i.Worker = w.id + 1
 		}
 		switch state {
@@ -190,7 +191,7 @@ func (f *fiber) info(now uint64, rate float64) (i FiberInfo, ok bool) {
 			}
 			fallthrough
 		case runnable:
-			if i.Worker > 0 && state == runnable && atomic.LoadUintptr(&f.on().current) == uintptr(unsafe.Pointer(f)) {
+			if w != nil && state == runnable && atomic.LoadUintptr(&w.current) == uintptr(unsafe.Pointer(f)) {
 				i.State = "running"
 			} else if !f.Fresh() {
 				i.Trace = trace(f.Top(), f.BP, lo, hi)

@@ -101,7 +101,7 @@ func spawn(fn, arg uintptr) (serial uint64, at uint32, err error) {
 //go:nosplit // an overflow must not lose the handle
 func spawned(serial uint64, at uint32) (uint64, uint32, error) {
 	w := self()
-	w.call(feedFn, unsafe.Pointer(w.core))
+	w.feeds()
 	return serial, at, nil
 }
 

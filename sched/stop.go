@@ -34,6 +34,7 @@ func yield() {
 	// a thief must not find f in the queue.
 	w.enterTurning()
 	to := w.turn(f)
+	w.feeds()
 	w.setRunning(to)
 	asm.Switch(&f.Context, &to.Context, &w.inside)
 }
@@ -60,6 +61,7 @@ func YieldTo(h Fiber) (bool, error) {
 		release := &w.inside
 		if f.flags&pinned == 0 {
 			w.push(f)
+			w.feeds()
 		} else { // thieves must not see it
 			w.leave()
 			w.bind(f)
@@ -95,8 +97,10 @@ func (w *worker) yieldBound(f *fiber) {
 	release := &w.inside
 	if f.flags&pinned == 0 {
 		w.push(f)
+		w.feeds()
 	} else {
 		w.leave()
+		w.feeds()
 		if to == w.loop {
 			return // nobody else
 		}

@@ -31,7 +31,7 @@ type worker struct {
 	clock    uint64 // ticks, as of the last poll
 	slice    uint64 // ticks, when the head of the queue was last taken
 	left     uint32 // what switches clear that have nothing to clear
-	_        [44]byte
+	_        [60]byte
 
 	// Written by others.
 	claimed uint32 // see queue.go
@@ -55,6 +55,7 @@ type worker struct {
 	random     uint64
 	now        clock
 	thread     lwp.Thread
+	_          [40]byte // to whole lines
 }
 
 // counters are a worker's part of Stats.
@@ -341,6 +342,9 @@ func (w *worker) next() *fiber {
 	}
 	w.leave()
 	w.setRunning(f)
+	if old {
+		w.feeds()
+	}
 	return f
 }
 
@@ -431,9 +435,17 @@ func (w *worker) readies(f *fiber) {
 	f.worker = w.loopLink
 	w.enter()
 	f.setState(runnable)
-	w.lower()
+	w.lower() // as push
 	w.top = uintptr(unsafe.Pointer(f))
 	w.leave()
+	w.feeds()
+}
+
+// feeds wakes a worker if one may have seen nothing to do; after any step that adds
+// to the queue, or moves in it what is on top.
+//
+//go:nosplit // a stack that runs out must not do so here: see fiber
+func (w *worker) feeds() {
 	if w.core.hungry.Load() != 0 {
 		w.call(feedFn, unsafe.Pointer(w.core))
 	}
