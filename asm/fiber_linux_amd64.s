@@ -56,20 +56,23 @@ TEXT ·yield(SB), NOSPLIT|NOFRAME, $0
 	MOVQ BX, Runner_Current(DI)
 
 	// From here on as switchTo, to which a jump would take a twentieth of all this.
-	MOVQ SP, Context_SP(AX)
-	MOVQ BP, Context_BP(AX)
-	MOVL $0, Runner_Inside(DI) // AX can be taken from the ring from here on
-	MOVQ Context_Guard(BX), DX
+	// That SP and what it decides come first is a tenth.
 	MOVQ Context_SP(BX), CX
-	MOVQ DX, G_StackGuard0(R14)
+	MOVQ SP, Context_SP(AX)
 	TESTB $(const_fresh|const_returns), CX
 	JNE special
+	MOVQ BP, Context_BP(AX)
+	MOVQ Context_Guard(BX), DX
 	MOVQ CX, SP
 	MOVQ Context_BP(BX), BP
+	MOVL $0, Runner_Inside(DI) // AX can be taken from the ring from here on
+	MOVQ DX, G_StackGuard0(R14)
 	MOVL $1, AX // BX may come back from a switchIf
 	RET
 
 special:
+	MOVQ BP, Context_BP(AX)
+	MOVL $0, Runner_Inside(DI)
 	JMP ·jump(SB)
 
 leave:
