@@ -8,10 +8,7 @@
 
 #include "go_asm.h"
 #include "textflag.h"
-
-#define code(name, text) \
-	DATA name+0(SB)/8, $text(SB) \
-	GLOBL name(SB), RODATA|NOPTR, $8
+#include "switch_amd64.h"
 
 code(·yieldPC, ·yield)
 code(·spawnPC, ·spawn)
@@ -157,6 +154,20 @@ leave:
 slow:
 	slowly(·slowSpawn)
 
+// claim writes the link of SI into the join word of DX, or jumps to joined.
+#define claim() \
+	MOVQ AX, R12 \
+	MOVQ Runnable_Word(DX), AX \
+	MOVQ SI, R11 \
+	SUBQ R10, R11 \
+	SHRQ $const_LinkShift, R11 \
+	TESTL AX, AX \
+	JNE joined \
+	ORQ AX, R11 \
+	LOCK \
+	CMPXCHGQ R11, Runnable_Word(DX) \
+	JNE joined
+
 // join(serial AX uint64, link BX uint32) (err AX BX error)
 //
 //	CX  the tick afterwards
@@ -188,17 +199,7 @@ TEXT ·join(SB), NOSPLIT|NOFRAME, $0
 	CMPQ Runnable_Serial(DX), AX // Loop has one that nobody else has
 	JNE leave
 	MOVQ Runner_Current(DI), SI
-	MOVQ AX, R12
-	MOVQ Runnable_Word(DX), AX
-	MOVQ SI, R11
-	SUBQ R10, R11
-	SHRQ $const_LinkShift, R11
-	TESTL AX, AX
-	JNE joined
-	ORQ AX, R11
-	LOCK
-	CMPXCHGQ R11, Runnable_Word(DX)
-	JNE joined
+	claim()
 	MOVQ Runner_Loop(DI), R8
 	MOVQ R8, Runner_Top(DI)
 
@@ -237,17 +238,7 @@ ring: // The same for one that is not the newest.
 	MOVQ Runner_Current(DI), SI
 	CMPQ DX, SI
 	JEQ leave
-	MOVQ AX, R12
-	MOVQ Runnable_Word(DX), AX
-	MOVQ SI, R11
-	SUBQ R10, R11
-	SHRQ $const_LinkShift, R11
-	TESTL AX, AX
-	JNE joined
-	ORQ AX, R11
-	LOCK
-	CMPXCHGQ R11, Runnable_Word(DX)
-	JNE joined
+	claim()
 	MOVQ Runnable_Next(DX), R9
 	MOVL Runnable_Prev(DX), R11
 	DECL Runner_Length(DI)
@@ -325,15 +316,7 @@ TEXT ·end(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
 	MOVL $const_Ready, Runnable_State(BX)
 	MOVQ BX, Runner_Current(AX)
 
-	MOVQ Context_Guard(BX), DX
-	MOVQ Context_SP(BX), CX
-	MOVQ DX, G_StackGuard0(R14)
-	TESTB $(const_fresh|const_returns), CX
-	JNE special
-	MOVQ CX, SP
-	MOVQ Context_BP(BX), BP
-	MOVL $1, AX // BX may come back from a switchIf
-	RET
+	resume()
 
 special:
 	JMP ·jump(SB)

@@ -24,10 +24,7 @@
 
 #include "go_asm.h"
 #include "textflag.h"
-
-#define code(name, text) \
-	DATA name+0(SB)/8, $text(SB) \
-	GLOBL name(SB), RODATA|NOPTR, $8
+#include "switch_amd64.h"
 
 code(·switchPC, ·switchTo)
 code(·switchIfPC, ·switchIf)
@@ -52,15 +49,7 @@ TEXT ·switchTo(SB), NOSPLIT|NOFRAME, $0
 	MOVQ SP, Context_SP(AX)
 	MOVQ BP, Context_BP(AX)
 	MOVL $0, (CX)
-	MOVQ Context_Guard(BX), DX
-	MOVQ Context_SP(BX), CX
-	MOVQ DX, G_StackGuard0(R14)
-	TESTB $(const_fresh|const_returns), CX
-	JNE special
-	MOVQ CX, SP
-	MOVQ Context_BP(BX), BP
-	MOVL $1, AX // to may come back from a switchIf
-	RET
+	resume()
 
 special:
 	JMP ·jump(SB)
@@ -130,15 +119,7 @@ TEXT ·switchIf(SB), NOSPLIT|NOFRAME, $0
 	LOCK
 	CMPXCHGQ SI, (CX)
 	JNE changed
-	MOVQ Context_Guard(BX), DX
-	MOVQ Context_SP(BX), CX
-	MOVQ DX, G_StackGuard0(R14)
-	TESTB $(const_fresh|const_returns), CX
-	JNE special
-	MOVQ CX, SP
-	MOVQ Context_BP(BX), BP
-	MOVL $1, AX
-	RET
+	resume()
 
 special:
 	JMP ·jump(SB)

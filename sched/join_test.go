@@ -41,7 +41,7 @@ func TestFiberRunsAndIsJoined(t *testing.T) {
 // TestSwitchesAreCounted: to each child and back, by the short way and by the
 // others, some of which the worker goes now and then.
 func TestSwitchesAreCounted(t *testing.T) {
-	const n, others = 10_000, 400
+	const n, others = 10_000, 100
 	for _, c := range []struct {
 		name string
 		want int // switches for each child

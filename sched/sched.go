@@ -121,6 +121,7 @@ func New(config Config) (*Scheduler, error) {
 	c.class = classOf(size)
 	for _, w := range c.workers {
 		w.class, w.batch = c.class, batchOf(c.class)
+		w.tick, w.interval = pollInterval, pollInterval // also for Stats, before it runs
 	}
 	c.spins = cpus > 1
 	s := &Scheduler{core: c}

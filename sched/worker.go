@@ -140,7 +140,6 @@ func (w *worker) main() {
 	asm.Current().Worker = uintptr(unsafe.Pointer(w))
 	lwp.SetDomain(&domain)
 	w.loop.Guard = asm.Current().G.StackGuard0
-	w.tick, w.interval = pollInterval, pollInterval
 	w.setRunning(w.loop)
 	for {
 		f := w.find()
