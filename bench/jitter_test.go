@@ -32,10 +32,10 @@ import (
 //     loop, by the timer's interrupts and, if it is a virtual one, by its host.
 //
 // The runtime has one P more than there are goroutines that want one. lost-% is
-// the time in gaps of more than 100 us between two looks, and brief-% that in gaps
-// of 10 us or more, up to there, such as a timer's interrupt takes from any loop
-// (40 us in some virtual machines); gaps/s are those of more than 1 ms, and
-// longest-ms is the longest. An event that comes at a random moment is seen by the
+// the time in gaps of more than 10 us between two looks, and brief-% what of that
+// is in gaps of up to 100 us, such as a timer's interrupt takes from any loop (40 us
+// in some virtual machines); gaps/s are those of more than 1 ms, and longest-ms is
+// the longest. An event that comes at a random moment is seen by the
 // next look; p99-ns is how late that is in 99 % of cases, at most, and so on.
 // other-% is the time in which the loop could have run and other programs did, by
 // the kernel's account: where it is not small, lost-% says more about them than
@@ -51,8 +51,8 @@ var jitterRows = []row{
 const (
 	jitterLive = 100 << 20
 	jitterOp   = int64(time.Millisecond)
-	briefGap   = int64(10 * time.Microsecond)
-	lostGap    = int64(100 * time.Microsecond)
+	lostGap    = int64(10 * time.Microsecond)
+	briefGap   = int64(100 * time.Microsecond) // at most
 	longGap    = int64(time.Millisecond)
 )
 
@@ -84,13 +84,14 @@ func spin(w *watch) {
 		w.add(gap)
 		if gap > lostGap {
 			w.lost += gap
+			w.longest = max(w.longest, gap)
+			if gap <= briefGap {
+				w.brief += gap
+			}
 			if gap > longGap {
 				w.long++
 			}
-		} else if gap >= briefGap {
-			w.brief += gap
 		}
-		w.longest = max(w.longest, gap)
 		last = now
 	}
 	w.whole = int((last - began) / jitterOp)
