@@ -25,6 +25,7 @@ const (
 	sysExit          = syscall.SYS_EXIT
 	sysExitGroup     = syscall.SYS_EXIT_GROUP
 	sysRtSigprocmask = syscall.SYS_RT_SIGPROCMASK
+	sigBlock         = 0
 	sigSetmask       = 2
 	sigsetSize       = 8     // bytes in the kernel's sigset_t
 	maxErrno         = 0xfff // the kernel returns -4095..-1 as errors

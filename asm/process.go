@@ -15,6 +15,8 @@ type ProcessArgs struct {
 
 	TCB   uintptr // what the child runs as; 0: its process exits at once, with status 0
 	Twice uintptr // not 0: the child returns from CloneProcess too, on the caller's stack
+
+	Open uint64 // signals that are left as they are, bit n-1 for signal n; the others are blocked
 }
 
 // Clone3Args is the kernel's struct clone_args, clone3(2).
@@ -46,8 +48,8 @@ func (a *ProcessArgs) Clone2(flags, stack, parentTID, childTID, tls uintptr) {
 }
 
 // CloneProcess creates a task by clone(2) or clone3(2). As with Clone, all
-// signals are blocked around the call, the child starts with all of them
-// blocked, and the caller's mask is as before when the call returns. The child
+// signals but a.Open are blocked around the call, the child starts with that
+// mask, and the caller's is as before when the call returns. The child
 // has a.TCB.G as its g. It runs a.TCB.Entry on the stack that the system call
 // was given, or with a.Twice set it returns here, with a pid of 0: then it has
 // the caller's frames, which must be a copy (no CLONE_VM).

@@ -7,26 +7,28 @@
 #include "go_asm.h"
 #include "textflag.h"
 
-DATA allSignals<>+0(SB)/8, $~0
-GLOBL allSignals<>(SB), RODATA|NOPTR, $8
-
 // func CloneProcess(a *ProcessArgs) (pid, errno uintptr)
 //
-// Needs no g, and like Clone stays in assembly while the mask is full.
-TEXT ·CloneProcess(SB), NOSPLIT, $16-24
+// Needs no g, and like Clone stays in assembly while signals are blocked.
+TEXT ·CloneProcess(SB), NOSPLIT, $24-24
 	// What the child needs goes into registers: the caller's memory can be
 	// gone when it first runs.
 	MOVQ a+0(FP), BX
 	MOVQ ProcessArgs_TCB(BX), R12
 	MOVQ ProcessArgs_Twice(BX), R13
 
+	MOVQ ProcessArgs_Open(BX), AX
+	XORQ $-1, AX
+	MOVQ AX, mask-16(SP)
+	JEQ create
 	MOVQ $const_sysRtSigprocmask, AX
-	MOVQ $const_sigSetmask, DI
-	LEAQ allSignals<>(SB), SI
+	MOVQ $const_sigBlock, DI
+	LEAQ mask-16(SP), SI
 	LEAQ oldmask-8(SP), DX
 	MOVQ $const_sigsetSize, R10
 	SYSCALL
 
+create:
 	MOVQ ProcessArgs_Trap(BX), AX
 	MOVQ ProcessArgs_A0(BX), DI
 	MOVQ ProcessArgs_A1(BX), SI
@@ -38,6 +40,8 @@ TEXT ·CloneProcess(SB), NOSPLIT, $16-24
 	JEQ child
 
 	MOVQ AX, R12
+	CMPQ mask-16(SP), $0
+	JEQ created
 	MOVQ $const_sysRtSigprocmask, AX
 	MOVQ $const_sigSetmask, DI
 	LEAQ oldmask-8(SP), SI
@@ -45,6 +49,7 @@ TEXT ·CloneProcess(SB), NOSPLIT, $16-24
 	MOVQ $const_sigsetSize, R10
 	SYSCALL
 
+created:
 	XORL AX, AX
 	CMPQ R12, $~const_maxErrno
 	JLS ok

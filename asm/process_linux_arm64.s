@@ -3,22 +3,24 @@
 #include "go_asm.h"
 #include "textflag.h"
 
-DATA allSignals<>+0(SB)/8, $~0
-GLOBL allSignals<>(SB), RODATA|NOPTR, $8
-
 // func CloneProcess(a *ProcessArgs) (pid, errno uintptr)
-TEXT ·CloneProcess(SB), NOSPLIT, $16-24
+TEXT ·CloneProcess(SB), NOSPLIT, $24-24
 	MOVD a+0(FP), R9
 	MOVD ProcessArgs_TCB(R9), R10
 	MOVD ProcessArgs_Twice(R9), R11
 
+	MOVD ProcessArgs_Open(R9), R0
+	MVN R0, R0
+	MOVD R0, mask-16(SP)
+	CBZ R0, create
 	MOVD $const_sysRtSigprocmask, R8
-	MOVD $const_sigSetmask, R0
-	MOVD $allSignals<>(SB), R1
+	MOVD $const_sigBlock, R0
+	MOVD $mask-16(SP), R1
 	MOVD $oldmask-8(SP), R2
 	MOVD $const_sigsetSize, R3
 	SVC
 
+create:
 	MOVD ProcessArgs_Trap(R9), R8
 	MOVD ProcessArgs_A0(R9), R0
 	MOVD ProcessArgs_A1(R9), R1
@@ -29,6 +31,8 @@ TEXT ·CloneProcess(SB), NOSPLIT, $16-24
 	CBZ R0, child
 
 	MOVD R0, R10
+	MOVD mask-16(SP), R0
+	CBZ R0, created
 	MOVD $const_sysRtSigprocmask, R8
 	MOVD $const_sigSetmask, R0
 	MOVD $oldmask-8(SP), R1
@@ -36,6 +40,7 @@ TEXT ·CloneProcess(SB), NOSPLIT, $16-24
 	MOVD $const_sigsetSize, R3
 	SVC
 
+created:
 	MOVD ZR, R1
 	MOVD $~const_maxErrno, R2
 	CMP R2, R10

@@ -26,10 +26,12 @@ func TestCloneProcessKeepsTheMask(t *testing.T) {
 				flags = syscall.CLONE_THREAD
 				c.Flags, c.ExitSignal = syscall.CLONE_THREAD, 0
 			}
-			var a, b ProcessArgs
+			var a, b, some, all ProcessArgs
 			a.Clone2(flags|uintptr(syscall.SIGCHLD), 0, 0, 0, 0)
 			b.Clone3(&c)
-			for i, args := range []*ProcessArgs{&a, &b} {
+			some, all = a, a
+			some.Open, all.Open = usr2, ^uint64(0)
+			for i, args := range []*ProcessArgs{&a, &b, &some, &all} {
 				pid, errno := CloneProcess(args)
 				if errno == uintptr(syscall.ENOSYS) && i == 1 {
 					continue // no clone3
