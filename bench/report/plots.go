@@ -181,14 +181,19 @@ func programOf(c *comparison) (string, bool) {
 	return base, true
 }
 
-// percentiles returns a line for each impl, of its units p50-ns and the like.
+// percentiles returns a line for each impl of a benchmark, and of each of its
+// variants, of its units p50-ns and the like: for the first number of CPUs that
+// has any.
 func (all *results) percentiles(base string) (s []series, x xAxis) {
 	x = xAxis{title: "percentile", label: func(v float64) string { return "p" + strconv.FormatFloat(v, 'f', -1, 64) },
 		scale: func(p float64) float64 { return -math.Log10(1 - p/100) }}
+	procs := ""
 	for _, c := range all.comparisons {
-		if strings.TrimSuffix(c.name, "-"+c.procs) != base {
+		variant, ok := strings.CutPrefix(strings.TrimSuffix(c.name, "-"+c.procs), base)
+		if !ok || variant != "" && variant[0] != '/' || s != nil && c.procs != procs {
 			continue
 		}
+		procs = c.procs
 		for _, r := range c.rows {
 			for _, u := range r.units {
 				p, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimPrefix(u, "p"), "-ns"), 64)
@@ -196,14 +201,11 @@ func (all *results) percentiles(base string) (s []series, x xAxis) {
 					continue
 				}
 				v, _ := r.in(u)
-				s = point(s, r.impl, p, v)
+				s = point(s, strings.Replace(r.impl+variant, "/", ", ", 1), p, v)
 				if !slices.Contains(x.ticks, p) {
 					x.ticks = append(x.ticks, p)
 				}
 			}
-		}
-		if s != nil {
-			break // of several numbers of CPUs the first
 		}
 	}
 	slices.Sort(x.ticks)

@@ -34,7 +34,7 @@ BenchmarkYield/impl=fiber/fibers=2   100   5 ns/op
 BenchmarkYield/impl=goroutine/fibers=2   100   50 ns/op
 BenchmarkYield/impl=fiber/fibers=100   100   6 ns/op
 BenchmarkYield/impl=goroutine/fibers=100   100   60 ns/op
-BenchmarkJitter/impl=lwp-2   100   1000000 ns/op   20 p50-ns   30000 p99.9-ns
+BenchmarkJitter/impl=lwp/procs=4-2   100   1000000 ns/op   20 p50-ns   30000 p99.9-ns
 `
 
 const spawnTable = `| impl | median | 75 % | ratio |
@@ -73,7 +73,7 @@ text
 <!-- /bench -->
 <!-- bench:Yield/fibers=2 Yield/fibers=100 -->
 <!-- /bench -->
-<!-- bench:Jitter-2 -->
+<!-- bench:Jitter/procs=4-2 -->
 <!-- /bench -->
 <!-- bench:plot:yield -->
 <!-- /bench -->

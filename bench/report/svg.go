@@ -23,7 +23,9 @@ var palette = map[string]string{
 
 const otherColour = "#7a828c"
 
+// colour is the same for all variants of an impl, whose names follow a comma.
 func colour(impl string) string {
+	impl, _, _ = strings.Cut(impl, ",")
 	if c, ok := palette[impl]; ok {
 		return c
 	}
