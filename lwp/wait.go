@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -98,7 +99,8 @@ func (s State) String() string {
 //
 // Context: goroutine or thread. A goroutine waits for p's descriptor in the
 // runtime's poller. It blocks a thread where there is none (pidfd_open(2), Linux
-// 5.3), and for up to 100 µs with CloneVM, in case p soon ends.
+// 5.3), and in case p soon ends: for up to 100 µs with CloneVM, and where no more
+// than GOMAXPROCS goroutines do so, for up to a millisecond.
 // Errors: ErrNoProcess; ErrWaited; ErrNotChild for a process with CloneParent,
 // on a handle that a forked child has copied, or where SIGCHLD is ignored or
 // somebody waits for any child.
@@ -289,13 +291,14 @@ func (p Process) shortly() {
 	}
 }
 
-// poll waits in the runtime's poller.
+// poll waits in the runtime's poller, and before that a little in the kernel: a
+// process that soon ends is not worth the way there and back.
 func (p Process) poll(ctx context.Context, flags WaitFlags) (s State, err error) {
 	p.shortly()
 	if s, err = p.try(flags); err != ErrRuns {
 		return s, err
 	}
-	f, err := p.pollable()
+	fd, err := p.pollable()
 	if err == errNoPidfd {
 		if ctx.Done() == nil {
 			return p.block(flags)
@@ -305,6 +308,13 @@ func (p Process) poll(ctx context.Context, flags WaitFlags) (s State, err error)
 	if err != nil {
 		return s, err
 	}
+	if ctx.Done() == nil && patiently(fd) {
+		if s, err = p.try(flags); err != ErrRuns {
+			closeFD(fd)
+			return s, err
+		}
+	}
+	f := os.NewFile(uintptr(fd), "pidfd")
 	defer f.Close()
 	conn, err := f.SyscallConn()
 	if err != nil {
@@ -343,26 +353,43 @@ func (p Process) ask(ctx context.Context, flags WaitFlags) (State, error) {
 var errNoPidfd = errors.New("lwp: no pidfd")
 
 // pollable returns a descriptor of p for the poller.
-func (p Process) pollable() (*os.File, error) {
+func (p Process) pollable() (fd int, err error) {
 	r, err := p.lock()
 	if err != nil {
-		return nil, err
+		return -1, err
 	}
 	defer r.mu.Unlock()
 	if r.flags&CloneThread != 0 {
-		return nil, errNoPidfd
+		return -1, errNoPidfd
 	}
-	fd, err := unix.PidfdOpen(int(r.pid), unix.PIDFD_NONBLOCK)
+	fd, err = unix.PidfdOpen(int(r.pid), unix.PIDFD_NONBLOCK)
 	if err == unix.EINVAL { // before Linux 5.10
 		if fd, err = unix.PidfdOpen(int(r.pid), 0); err == nil {
 			err = unix.SetNonblock(fd, true)
 		}
 	}
 	if err != nil {
-		return nil, errNoPidfd
+		return -1, errNoPidfd
 	}
-	return os.NewFile(uintptr(fd), "pidfd"), nil
+	return fd, nil
 }
+
+// patiently waits up to a millisecond for the process of a descriptor to end, and
+// says whether it has. That holds an M, so only as many do it at a time as could run.
+func patiently(fd int) bool {
+	const patience = time.Millisecond
+	if patients.Add(1) > int32(runtime.GOMAXPROCS(0)) {
+		patients.Add(-1)
+		return false
+	}
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	timeout := unix.NsecToTimespec(int64(patience))
+	n, _ := unix.Ppoll(fds, &timeout, nil)
+	patients.Add(-1)
+	return n > 0
+}
+
+var patients atomic.Int32
 
 // Signal sends sig to p; 0 only asks whether that can be done. It never reaches
 // another process.
