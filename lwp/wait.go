@@ -99,8 +99,8 @@ func (s State) String() string {
 //
 // Context: goroutine or thread. A goroutine waits for p's descriptor in the
 // runtime's poller. It blocks a thread where there is none (pidfd_open(2), Linux
-// 5.3), and in case p soon ends: for up to 100 µs with CloneVM, and where no more
-// than GOMAXPROCS goroutines do so, for up to a millisecond.
+// 5.3), and in case p soon ends for up to 5 ms, if no more than GOMAXPROCS
+// goroutines do so.
 // Errors: ErrNoProcess; ErrWaited; ErrNotChild for a process with CloneParent,
 // on a handle that a forked child has copied, or where SIGCHLD is ignored or
 // somebody waits for any child.
@@ -275,13 +275,45 @@ func (p Process) block(flags WaitFlags) (State, error) {
 	}
 }
 
-// shortly waits a little for a child that shares memory to let go of it, which
-// is cheaper than the poller for one that soon ends.
-func (p Process) shortly() {
-	const patience = 100 * time.Microsecond
+// patience is how long a goroutine waits in the kernel before it goes to the
+// poller. It is more than a tick of most kernels, 4 ms: a timer that is due before
+// that has the hardware's programmed, twice, which in a virtual machine takes as
+// long as a switch of tasks.
+const patience = 5 * time.Millisecond
+
+// patients are the goroutines that wait so.
+var patients atomic.Int32
+
+// patiently waits a little for a process that soon ends, which is not worth the
+// way to the poller and back. That holds an M: only as many do it at a time as
+// could run.
+func (p Process) patiently(flags WaitFlags) (s State, err error) {
+	defer patients.Add(-1)
+	if patients.Add(1) > int32(runtime.GOMAXPROCS(0)) {
+		return s, ErrRuns
+	}
+	if p.lettingGo() {
+		if s, err = p.try(flags); err != ErrRuns {
+			return s, err
+		}
+	}
+	fd, err := p.pollable()
+	if err != nil {
+		return s, ErrRuns // or what the poller finds
+	}
+	defer closeFD(fd)
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	timeout := unix.NsecToTimespec(int64(patience))
+	unix.Ppoll(fds, &timeout, nil)
+	return p.try(flags)
+}
+
+// lettingGo waits a little for a child that shares memory to let go of it, which
+// is cheaper than its descriptor, and says whether it is one.
+func (p Process) lettingGo() bool {
 	r, err := p.lock()
 	if err != nil {
-		return
+		return false
 	}
 	v := atomic.LoadUint32(&r.exit)
 	wait := r.ctl != 0 && r.flags&lingers == 0 && v != 0
@@ -289,14 +321,15 @@ func (p Process) shortly() {
 	if wait {
 		futex.Shared.WaitFor(&r.exit, v, patience)
 	}
+	return wait
 }
 
-// poll waits in the runtime's poller, and before that a little in the kernel: a
-// process that soon ends is not worth the way there and back.
+// poll waits in the runtime's poller.
 func (p Process) poll(ctx context.Context, flags WaitFlags) (s State, err error) {
-	p.shortly()
-	if s, err = p.try(flags); err != ErrRuns {
-		return s, err
+	if ctx.Done() == nil {
+		if s, err = p.patiently(flags); err != ErrRuns {
+			return s, err
+		}
 	}
 	fd, err := p.pollable()
 	if err == errNoPidfd {
@@ -307,12 +340,6 @@ func (p Process) poll(ctx context.Context, flags WaitFlags) (s State, err error)
 	}
 	if err != nil {
 		return s, err
-	}
-	if ctx.Done() == nil && patiently(fd) {
-		if s, err = p.try(flags); err != ErrRuns {
-			closeFD(fd)
-			return s, err
-		}
 	}
 	f := os.NewFile(uintptr(fd), "pidfd")
 	defer f.Close()
@@ -373,23 +400,6 @@ func (p Process) pollable() (fd int, err error) {
 	}
 	return fd, nil
 }
-
-// patiently waits up to a millisecond for the process of a descriptor to end, and
-// says whether it has. That holds an M, so only as many do it at a time as could run.
-func patiently(fd int) bool {
-	const patience = time.Millisecond
-	if patients.Add(1) > int32(runtime.GOMAXPROCS(0)) {
-		patients.Add(-1)
-		return false
-	}
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	timeout := unix.NsecToTimespec(int64(patience))
-	n, _ := unix.Ppoll(fds, &timeout, nil)
-	patients.Add(-1)
-	return n > 0
-}
-
-var patients atomic.Int32
 
 // Signal sends sig to p; 0 only asks whether that can be done. It never reaches
 // another process.
