@@ -219,7 +219,7 @@ func drawJitter(all *results) []byte {
 	}
 	return lines("How late a loop sees an event, beside a busy collector",
 		"The time until the loop looks at the clock again, from a random moment on; the loop has a CPU of its own, "+
-			"and but for alone, goroutines make garbage on another. Medians and confidence intervals over the rounds.", duration, x, s)
+			"and but for alone, goroutines make garbage on another. procs is the number of the runtime's Ps. Medians and confidence intervals over the rounds.", duration, x, s)
 }
 
 func drawWake(all *results) []byte {
