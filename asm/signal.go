@@ -71,11 +71,22 @@ func rtSigaction(sig syscall.Signal, act, old *sigaction) syscall.Errno {
 	return errno
 }
 
+// sigStack is the kernel's stack_t: in a SigContext the task's signal stack.
+type sigStack struct {
+	lo, _, size uintptr // the second are flags
+}
+
 // sigMain is the first Go code of the handler, on SigG. It is called through
-// its ABI0 wrapper.
+// its ABI0 wrapper. The bounds are those of the stack that it is on, which in a process
+// made by fork or vfork is its maker's, or its copy.
 //
 //go:nosplit // a frame more to check by eye, none to overflow
 //lint:ignore U1000 called by assembly
 func sigMain(t *TCB, sig int, info *SigInfo, ctx *SigContext) {
+	if g := &t.SigG; ctx.alt.size != 0 && ctx.alt.lo != g.StackLo {
+		guard := g.StackGuard0 - g.StackLo
+		g.StackLo, g.StackHi = ctx.alt.lo, ctx.alt.lo+ctx.alt.size
+		g.StackGuard0, g.StackGuard1 = g.StackLo+guard, g.StackLo+guard
+	}
 	(*(*func(*TCB, int, *SigInfo, *SigContext))(unsafe.Pointer(&t.Fault)))(t, sig, info, ctx)
 }

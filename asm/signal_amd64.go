@@ -8,7 +8,8 @@ import (
 
 // SigContext is ucontext_t, as far as handlers use it.
 type SigContext struct {
-	_   [5]uintptr // flags, link, stack
+	_   [2]uintptr // flags, link
+	alt sigStack
 	r   [8]uintptr // R8 to R15
 	_   [2]uintptr // RDI, RSI
 	rbp uintptr

@@ -7,12 +7,14 @@ import (
 
 // SigContext is ucontext_t, as far as handlers use it.
 type SigContext struct {
-	_  [22]uintptr // flags, link, stack, sigmask and its reserve
-	_  uintptr     // fault address
-	r  [31]uintptr
-	sp uintptr
-	pc uintptr
-	_  uintptr // PSTATE
+	_   [2]uintptr // flags, link
+	alt sigStack
+	_   [17]uintptr // sigmask and its reserve
+	_   uintptr     // fault address
+	r   [31]uintptr
+	sp  uintptr
+	pc  uintptr
+	_   uintptr // PSTATE
 }
 
 // RegisterNames are the names of the general registers, in the order in which

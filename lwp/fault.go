@@ -91,9 +91,14 @@ func (c *control) initFaults() {
 // openFaults lets the signals of faults through to onFault. The thread calls
 // it first of all; until then, a fault would kill the process.
 func (c *control) openFaults() {
+	c.openSigStack()
+	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&sigMask)), 0, unsafe.Sizeof(sigMask), 0, 0)
+}
+
+// openSigStack makes SigG's stack the one that the kernel has handlers run on.
+func (c *control) openSigStack() {
 	st := stackT{sp: c.SigG.StackLo, size: c.SigG.StackHi - c.SigG.StackLo}
 	unix.RawSyscall(unix.SYS_SIGALTSTACK, uintptr(unsafe.Pointer(&st)), 0, 0)
-	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&sigMask)), 0, unsafe.Sizeof(sigMask), 0, 0)
 }
 
 var (

@@ -352,7 +352,7 @@ func (c *control) endProcess() {
 	c.proc = childState{}
 	hi := (uintptr(unsafe.Pointer(c)) - tls.Below()) &^ 15
 	tls.Init(&c.TCB, c.base+sigArea+c.guard, hi, layout.Guard, &threadEntry)
-	c.Fault = *(*uintptr)(unsafe.Pointer(&faultEntry))
+	c.initFaults()
 	c.recycle()
 }
 

@@ -172,7 +172,9 @@ func processMain(tcb *asm.TCB) {
 //  1. The copies of this package's locks, which its maker took, are let go.
 //  2. No handler of the Go runtime may run here: signals get their default
 //     action, but those of compiled code's faults ours. Before the mask opens.
-//  3. The signal stack is the child's own.
+//  3. The signal stack is the child's own, if its maker does not wait. Else it is
+//     what the kernel has left it: the maker's, or a copy of that, and no call is
+//     needed.
 //  4. Its own end is tied to its maker's, before anything can take long.
 //  5. It becomes root of its namespace. What fails is reported, and ends it.
 //  6. The mask opens.
@@ -197,8 +199,9 @@ func (c *control) becomeProcess() {
 		}
 		asm.EnterFaults()
 	}
-	st := stackT{sp: c.SigG.StackLo, size: c.SigG.StackHi - c.SigG.StackLo}
-	unix.RawSyscall(unix.SYS_SIGALTSTACK, uintptr(unsafe.Pointer(&st)), 0, 0)
+	if s.flags&(CloneVM|CloneVfork) == CloneVM {
+		c.openSigStack()
+	}
 	s.dieWithParent()
 	if s.maps[0][0] != 0 {
 		errno := s.becomeRoot()

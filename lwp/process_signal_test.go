@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -121,6 +122,78 @@ func TestSignalsWhileAChildIsMade(t *testing.T) {
 	stop.Store(true)
 	sender.Wait()
 	noChildren(t)
+}
+
+// faulting makes children that fault, of every kind and where the caller is.
+func faulting(m *maskTrial) {
+	for _, flags := range []lwp.Flags{0, lwp.CloneVM, lwp.CloneVfork, lwp.CloneVM | lwp.CloneVfork} {
+		for _, fn := range [...]func(*int) int{derefNil, sink} {
+			p, err := lwp.StartProcess(fn, &m.bad, lwp.ProcessAttr{Flags: flags})
+			if err != nil {
+				m.want++
+				continue
+			}
+			if s, err := p.Wait(); err != nil || s.Signal() != unix.SIGSEGV {
+				m.want++
+			}
+		}
+	}
+}
+
+// sink is a child whose stack ends.
+func sink(n *int) int {
+	if n == nil {
+		return 0
+	}
+	var frame [256]int
+	frame[*n&255] = *n
+	return sink(&frame[*n&255]) + frame[7]
+}
+
+// A thread's signal stack is in the mapping of its stack.
+type signalStack struct {
+	sp, _, size uintptr
+	here        uintptr
+	n           int
+}
+
+func lookAndSink(s *signalStack) {
+	unix.RawSyscall(unix.SYS_SIGALTSTACK, 0, uintptr(unsafe.Pointer(s)), 0)
+	var here int
+	s.here = lwptest.Addr(&here)
+	s.n = sink(&s.n)
+}
+
+// TestFaultsOnTheMakersSignalStack has children report a fault, also one that
+// needs another stack, where they have their maker's or its copy for that; what
+// they ran on is good for threads afterwards.
+func TestFaultsOnTheMakersSignalStack(t *testing.T) {
+	lwptest.NeedClone(t, unix.CLONE_VM)
+	if !lwptest.InChild() {
+		lwptest.SkipRace(t)
+		out, state := lwptest.Child(t, nil)
+		null, over := strings.Count(out, "nil dereference"), strings.Count(out, "stack overflow")
+		if !state.Success() || null != 8 || over < 8 {
+			t.Errorf("%v; %d reports of 8, and %d of 8 of an overflow:\n%s", state, null, over, out)
+		}
+		return
+	}
+	m := new(maskTrial)
+	faulting(m)
+	lwptest.OnThread(t, faulting, m)
+	if m.want != 0 {
+		t.Errorf("%d children have not ended as they should", m.want)
+	}
+	for range 20 {
+		s := new(signalStack)
+		th := start(t, lookAndSink, s)
+		if err, ok := th.Join().(*lwp.Fault); !ok || err.Reason != lwp.StackOverflow {
+			t.Fatalf("a thread on a stack that was a child's: %v", err)
+		}
+		if s.sp > s.here || s.here-s.sp > 1<<20 {
+			t.Fatalf("the signal stack of a thread is at %#x, its stack at %#x", s.sp, s.here)
+		}
+	}
 }
 
 // dawdle takes its time to end.
