@@ -89,7 +89,7 @@ func TestRoundsAreInterleaved(t *testing.T) {
 	if last != 4 || len(dear) != 2 {
 		t.Errorf("%d rounds, %d of them dear; want 5, 2", last+1, len(dear))
 	}
-	if want := 5*(2+4) + 2*2*2; all != want {
+	if want := 5*(3+5) + 2*2*2; all != want {
 		t.Errorf("%d steps, want %d", all, want)
 	}
 }
