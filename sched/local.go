@@ -10,7 +10,8 @@ import (
 )
 
 // Fiber-local storage: the keys of package tls, with a value for each fiber.
-// A fiber that sets one has a block for them, off the Go heap.
+// A fiber that sets one has a block for them, off the Go heap, which another has
+// after it: the process keeps as many as there have been at once.
 
 // locals is the storage of a fiber, or in the list of free ones.
 type locals struct {
